@@ -1,7 +1,7 @@
-//! What a whole end-to-end run leaves to be judged: who used which right, and whether a secret is anywhere.
+//! Checks after an end-to-end run: which rights each account has used, and whether a secret appears anywhere.
 //!
-//! Run by `make test-e2e` when its tests are through, on the cluster that they ran on. Reads the audit log, which
-//! has every request, and what `tests/e2e/watchman.rs` saw meanwhile.
+//! Run by `make test-e2e` after its tests, on the cluster that they ran on. Reads the audit log, which has every
+//! request, and the records of `tests/e2e/watchman.rs`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -16,10 +16,10 @@ use serde_json::Value;
 
 const OPERATOR: &str = "system:serviceaccount:lifeboat-system:lifeboat";
 const HOME: &str = "lifeboat-system";
-/// How a test that tries what an account may do calls itself.
+/// User agent of a test that tries what an account may do.
 const TEST: &str = "lifeboat-test";
 
-/// Rights that no request of the operator need show, and why it has them: resource, verb, reason.
+/// Rights that need no request of the operator, with the reason for the right: resource, verb, reason.
 const NOT_SEEN: &[(&str, &str, &str)] = &[
     (
         "*/finalizers",
@@ -47,12 +47,12 @@ const NOT_SEEN: &[(&str, &str, &str)] = &[
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Right {
     group: String,
-    /// With its subresource after a slash.
+    /// With the subresource after a slash.
     resource: String,
     verb: String,
-    /// Of one namespace; of all when empty.
+    /// The namespace of the right; empty for all namespaces.
     namespace: String,
-    /// Of these names only; of all when empty.
+    /// The names of the right; empty for all names.
     names: Vec<String>,
 }
 
@@ -97,7 +97,7 @@ fn expanded(rules: &[PolicyRule], namespace: &str) -> Vec<Right> {
     rights
 }
 
-/// Rights that nobody used.
+/// Rights that were never used.
 fn unused<'r>(rights: &'r [Right], uses: &[Used]) -> Vec<&'r Right> {
     rights.iter().filter(|r| !uses.iter().any(|u| !u.refused && r.covers(u))).collect()
 }
@@ -110,7 +110,7 @@ fn is_excused(right: &Right) -> bool {
     NOT_SEEN.iter().any(|(resource, verb, _)| of(resource) && (*verb == "*" || *verb == right.verb))
 }
 
-/// A line of the audit log as a use of a right; none for what is not about objects.
+/// A line of the audit log as a use of a right; `None` for a request that is not about objects.
 fn used(line: &Value) -> Option<Used> {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let object = line.get("objectRef")?;
@@ -132,7 +132,7 @@ fn logs() -> PathBuf {
     PathBuf::from(state).join("logs")
 }
 
-/// Every line of the audit log, the files that were closed first.
+/// Calls `each` with every line of the audit log, closed files first.
 fn audit(mut each: impl FnMut(&str)) {
     let name = |p: &PathBuf| p.file_name().unwrap().to_string_lossy().into_owned();
     let all = fs::read_dir(logs()).unwrap().map(|e| e.unwrap().path());
@@ -155,13 +155,14 @@ async fn d11_each_right_is_used_and_each_that_is_used_is_granted() {
 
     let (mut by_operator, mut by_jobs) = (BTreeSet::new(), BTreeSet::new());
     let mut given: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
-    // Rights of Jobs have the name of their account. They go with what the Job is for, perhaps before it has ended.
+    // Rights of Jobs have the name of the Job's account. They are deleted with their purpose, perhaps before the Job
+    // ends.
     let mut withdrawn: BTreeSet<String> = BTreeSet::new();
     audit(|line| {
         if !line.contains("system:serviceaccount:") {
             return;
         }
-        // The last line may be half written.
+        // The last line may be incomplete.
         let Ok(line) = serde_json::from_str::<Value>(line) else { return };
         let Some(mut used) = used(&line) else { return };
         match (used.resource.as_str(), used.verb.as_str(), used.refused) {
@@ -191,7 +192,7 @@ async fn d11_each_right_is_used_and_each_that_is_used_is_granted() {
             by_jobs.insert(used);
         }
     });
-    // Its own webhook configurations have no namespace, and a name: those rules are for one name.
+    // The operator's own webhook configurations have no namespace, but a name: those rules are for one name.
     rights.iter_mut().filter(|r| r.group == "admissionregistration.k8s.io").for_each(|r| r.names.clear());
     let by_operator: Vec<Used> = by_operator.into_iter().collect();
     let refused: Vec<&Used> = by_operator.iter().chain(&by_jobs).filter(|u| u.refused).collect();
@@ -203,7 +204,7 @@ async fn d11_each_right_is_used_and_each_that_is_used_is_granted() {
     assert!(!given.is_empty(), "no Job was given a right");
     for ((group, resource), verbs) in given {
         for verb in verbs {
-            // An apply that creates needs `create`, and is logged as a patch.
+            // An apply that creates an object needs `create`, and is logged as a patch.
             let seen = if verb == "create" { "patch" } else { verb.as_str() };
             let is = |u: &Used| (&u.group, &u.resource, u.verb.as_str()) == (&group, &resource, seen);
             assert!(by_jobs.iter().any(is), "given to Jobs, and never used: {verb} {resource} ({group})");
@@ -233,7 +234,7 @@ fn planted_secrets_are_found_nowhere() {
             *bodies.entry(line["objectRef"]["resource"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
         }
     });
-    // Other logs of the cluster; the S3 server is given its key as an argument, and is not ours.
+    // Other logs of the cluster; the S3 server receives its key as an argument, and is not part of Lifeboat.
     for entry in fs::read_dir(logs()).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();

@@ -1,9 +1,8 @@
-//! Tests of the local test cluster itself: that it comes up, survives what
-//! tests do to it, and leaves nothing behind.
+//! Tests of the local test cluster itself: that it starts, survives what tests do to it, and leaves nothing behind.
 //!
-//! They need root, and minutes when its programs have to be built first.
+//! They need root, and several minutes if the programs of the cluster have to be built first.
 
-// A test's helpers fail the test.
+// A helper of a test may fail the test.
 #![allow(clippy::expect_used)]
 
 use std::fs;
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A cluster of a test. Taken down when the test ends, however it ends.
+/// A cluster of a test. Taken down when the test ends, in every case.
 struct Cluster {
     name: String,
 }
@@ -45,7 +44,7 @@ impl Cluster {
         Command::new(tool())
             .args(words)
             .args(["--name", &self.name])
-            // A developer's own wishes are not the test's.
+            // Settings of the developer's environment must not affect the test.
             .env_remove("NODES")
             .env_remove("CLUSTER")
             .output()
@@ -117,7 +116,7 @@ fn home() -> PathBuf {
     std::env::var_os("LIFEBOAT_DIR").map_or_else(|| root.join(".lifeboat"), PathBuf::from)
 }
 
-/// The tool next to this test.
+/// The tool in the same folder as this test.
 fn tool() -> PathBuf {
     let own = std::env::current_exe().expect("no own path");
     let profile = own.parent().and_then(Path::parent).expect("no target folder");
@@ -160,7 +159,7 @@ fn run_app(cluster: &Cluster) {
     eventually("the app runs", || cluster.kubectl(&["exec", "app", "--", "true"]).status.success());
 }
 
-/// All that could be left of a cluster outside of its folder.
+/// Everything outside of the cluster's folder that a cluster could leave behind.
 struct Traces {
     dir: PathBuf,
     id: String,
@@ -218,7 +217,7 @@ fn up_twice_is_one_cluster_and_down_leaves_nothing() {
     let traces = Traces::of(&cluster);
     cluster.ok(&["down"]);
     traces.assert_gone();
-    // There is nothing to take down, which is no error.
+    // There is nothing to take down, which is not an error.
     cluster.ok(&["down"]);
 }
 
@@ -315,8 +314,8 @@ fn what_a_half_finished_up_left_is_no_obstacle() {
     cluster.up(0);
     let traces = Traces::of(&cluster);
     kill(Pid::from_raw(cluster.supervisor()), Signal::SIGKILL).expect("cannot kill");
-    // As after a reboot: the record names a process that is someone else's
-    // now, and a namespace's name is there without the namespace.
+    // As after a reboot: the record contains a process id that now belongs to another process, and the name of a
+    // namespace that no longer exists.
     let mut record = cluster.json("supervisor.json");
     record["pid"] = std::process::id().into();
     fs::write(cluster.dir().join("supervisor.json"), record.to_string()).expect("cannot write");

@@ -1,7 +1,7 @@
-//! What of the original's defects, of its test scenarios and of its peers' tests is proven, and by which tests.
+//! Which of the original's defects, of its test scenarios and of its peers' tests are proven, and by which tests.
 //!
-//! `compatibility.tsv` lists them all; a test says `Proves: defect 9, C05.` in its documentation. The table in
-//! docs/compatibility.md is made from both, by `make generate`. What has neither a test nor a reason fails here.
+//! `compatibility.tsv` lists them all; a test says `Proves: defect 9, C05.` in its documentation. `make generate` makes
+//! the table in docs/compatibility.md from both. An entry that has neither a test nor a reason fails here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Environment variable with which the table is written rather than compared.
+/// Environment variable with which the table is written instead of compared.
 const WRITE: &str = "LIFEBOAT_WRITE_DOCS";
 const BEGIN: &str = "<!-- made from the tests by `make generate`: begin -->\n";
 const END: &str = "<!-- made from the tests by `make generate`: end -->\n";
 const MARK: &str = "/// Proves: ";
 
-/// An entry of the list: id, what it is about, why no test is needed.
+/// An entry of the list: id, subject, and the reason if no test is needed.
 struct Entry {
     id: String,
     about: String,
@@ -49,7 +49,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Tests by what they say they prove, and what is wrong with what they say.
+/// Tests by the ids in their `Proves:` lines, and the errors in these lines.
 fn proofs(text: &str, file: &str) -> (Vec<(String, String)>, Vec<String>) {
     let (mut found, mut wrong) = (vec![], vec![]);
     let lines: Vec<&str> = text.lines().map(str::trim).collect();

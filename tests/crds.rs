@@ -1,4 +1,4 @@
-//! The definitions: fresh, acceptable to an API server, and Stash's where scripts look.
+//! The definitions: up to date, acceptable to an API server, and identical to Stash's where scripts read them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -53,7 +53,7 @@ fn committed_definitions_are_those_of_the_types() {
     assert_eq!(listed, serde_json::json!(expected), "crds/Kustomization");
 }
 
-/// What an API server refuses in a structural schema, and what we ask of our own types.
+/// Reports what an API server refuses in a structural schema, and violations of our rules for our own types.
 fn lint(at: &str, schema: &Value, ours: bool, faults: &mut Vec<String>) {
     let Some(node) = schema.as_object() else { return };
     let flag = |key: &str| node.get(key) == Some(&Value::Bool(true));
@@ -83,7 +83,7 @@ fn lint(at: &str, schema: &Value, ours: bool, faults: &mut Vec<String>) {
         if ours && !described {
             faults.push(format!("{at}.{name}: no description"));
         }
-        // Beside the two fields of `local` stands every volume source of Kubernetes.
+        // Next to the two fields of `local` are all volume sources of Kubernetes.
         let below = ours && described && !embedded(property) && name != "local";
         lint(&format!("{at}.{name}"), property, below, faults);
     }
@@ -94,7 +94,7 @@ fn lint(at: &str, schema: &Value, ours: bool, faults: &mut Vec<String>) {
     }
 }
 
-/// Embedded Kubernetes types carry no descriptions at all: below them none is asked for.
+/// Embedded Kubernetes types have no descriptions at all: below them none is required.
 fn embedded(schema: &Value) -> bool {
     fn described(value: &Value) -> bool {
         match value {
@@ -124,13 +124,13 @@ fn schemas_are_structural_and_described() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// What `kubectl explain` says of the fields that a user writes: the values there are, and what holds without one.
+/// Checks what `kubectl explain` says of the fields that a user writes: the allowed values, and the default.
 fn explained(at: &str, schema: &Value, faults: &mut Vec<String>) {
     let required: Vec<&str> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, field) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let at = format!("{at}.{name}");
-        // Below embedded types of Kubernetes there is no text at all.
+        // Embedded Kubernetes types have no descriptions at all.
         let Some(text) = field.get("description").and_then(Value::as_str).map(|t| t.replace('\n', " ")) else {
             continue;
         };
@@ -148,7 +148,7 @@ fn explained(at: &str, schema: &Value, faults: &mut Vec<String>) {
         }
         let one_value = field.get("x-kubernetes-int-or-string").is_some()
             || ["string", "integer", "boolean"].iter().any(|t| field["type"] == **t);
-        // What must be there in fact, and what nothing is made of yet.
+        // Fields that must be set in practice, and fields that are not implemented yet.
         let named = ["name", "namespace", "key", "kind"].contains(&name.as_str());
         let without =
             ["absent", "efault", "empty", "Deprecated", "not implemented", "VolumeSnapshotter", "must be set"];
@@ -176,7 +176,7 @@ fn each_text_names_values_and_default() {
     assert_eq!(faults.len(), 3, "{faults:?}");
 }
 
-/// The arguments that a text lists are those that are allowed.
+/// The arguments that a description lists are exactly those that are allowed.
 #[test]
 fn the_texts_list_the_arguments_of_restic() {
     use lifeboat::plan::systems::restic::args::{Command, parse};
@@ -193,7 +193,7 @@ fn the_texts_list_the_arguments_of_restic() {
     }
 }
 
-/// Every text, list and map that a user writes has a limit; an object without fields holds nothing.
+/// Every text, list and map that a user writes has a limit; an object without fields contains nothing.
 fn unbounded(at: &str, schema: &Value, faults: &mut Vec<String>) {
     let is = |name: &str| schema.get("type").and_then(Value::as_str) == Some(name);
     let has = |key: &str| schema.get(key).is_some_and(|limit| limit.as_u64().is_some());
@@ -223,7 +223,7 @@ fn unbounded(at: &str, schema: &Value, faults: &mut Vec<String>) {
 fn everything_a_user_writes_has_a_limit() {
     let mut faults = Vec::new();
     let mut kinds = 0;
-    // An AppBinding is not ours, and Snapshots are written by the operator.
+    // AppBinding does not belong to Lifeboat, and Snapshots are written by the operator.
     for crd in api::all_crds().iter().filter(|c| c["spec"]["group"] == "stash.appscode.com") {
         let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap();
         unbounded(&format!("{}.spec", plural(crd)), &schema["properties"]["spec"], &mut faults);
@@ -239,7 +239,7 @@ fn everything_a_user_writes_has_a_limit() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// The limits that docs/api.md names are those of the definitions.
+/// The limits in docs/api.md are those of the definitions.
 #[test]
 fn the_limits_in_the_docs_are_those_of_the_definitions() {
     fn collect(at: &str, schema: &Value, all: &mut Vec<(String, u64)>) {
@@ -274,8 +274,8 @@ fn the_limits_in_the_docs_are_those_of_the_definitions() {
     assert!(fields >= 15, "{fields}");
 }
 
-/// What Stash's users see and script against: short names, categories, scope, status, columns.
-/// Columns of ours may follow Stash's, never stand between them.
+/// What users and scripts of Stash see: short names, categories, scope, status, columns. Columns of Lifeboat may follow
+/// those of Stash, but never stand between them.
 #[test]
 fn names_and_columns_are_those_of_stash() {
     let expected = "\

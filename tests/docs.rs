@@ -1,7 +1,7 @@
-//! README and docs: what they say is so.
+//! README and docs: their statements are true.
 //!
-//! Every YAML block is judged as `kubectl apply` would have it judged; every
-//! `make` command exists; the reasons explained are the reasons there are.
+//! Every YAML block is judged as `kubectl apply` would judge it; every `make` command exists; the reasons explained are
+//! those that exist.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -43,14 +43,14 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// A piece of YAML: where it stands, and whether it shows what is not built yet.
+/// A piece of YAML: its location, and whether it shows something that is not implemented yet.
 struct Piece {
     at: String,
     not_supported: bool,
     text: String,
 }
 
-/// Fenced blocks of a page. ```` ```yaml not-supported ```` marks what is declared but not built.
+/// Fenced blocks of a page. ```` ```yaml not-supported ```` marks what is declared but not implemented.
 fn blocks(page: &Path) -> Vec<Piece> {
     let mut found: Vec<Piece> = Vec::new();
     let mut open: Option<Piece> = None;
@@ -88,7 +88,7 @@ fn kinds() -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// What is wrong with a piece, and how many objects of ours it holds.
+/// The number of our objects in a piece, and the errors of the piece.
 fn judge(piece: &Piece, kinds: &BTreeSet<(String, String)>) -> (usize, Vec<String>) {
     let objects = yaml::read(&piece.text).unwrap_or_else(|e| panic!("{}: {e}", piece.at));
     let (mut seen, mut faults) = (0, Vec::new());
@@ -151,7 +151,7 @@ fn this_check_finds_faults() {
     assert_eq!(judge(&batch("members: []", true), &kinds).1.len(), 1, "a mistake is not NotSupported");
 }
 
-/// Words that follow `make ` where the word is a command: in code, not in prose.
+/// Words that follow `make ` where the word is a command: in code, not in text.
 fn make_commands(page: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut in_block = false;
@@ -196,7 +196,7 @@ fn every_make_command_exists() {
     }
 }
 
-/// Anchors of a page, as GitHub makes them of its headings.
+/// Anchors of a page, as GitHub derives them from its headings.
 fn anchors(page: &str) -> BTreeSet<String> {
     let headings =
         page.lines().filter_map(|l| l.trim_start_matches('#').strip_prefix(' ').filter(|_| l.starts_with('#')));
@@ -225,7 +225,7 @@ fn links_between_pages_lead_somewhere() {
     assert!(with_anchor > 50, "the links were not found");
 }
 
-/// Reasons that some code gives: a constant nobody uses is one that no user meets.
+/// Reasons that code reports: a user never sees the reason of an unused constant.
 fn reasons_given() -> BTreeSet<String> {
     let names = text(&root().join("src/names.rs"));
     let module = names.split("pub mod reason {").nth(1).unwrap().split("\n}").next().unwrap().to_owned();
@@ -249,7 +249,7 @@ fn the_reasons_explained_are_the_reasons_there_are() {
         .iter()
         .flat_map(|page| {
             let page = text(&root().join(page));
-            // Rows of tables whose first column is headed Reason.
+            // Rows of tables whose first column has the heading Reason.
             let mut in_table = false;
             let mut found = Vec::new();
             for line in page.lines() {
@@ -283,8 +283,7 @@ fn a_reason_is_one_word_without_spaces() {
     }
 }
 
-/// Metrics that there are, without the prefix: those that are registered, and those of collectors, which are told of before
-/// anything has happened.
+/// All metrics, without the prefix: registered ones, and those of collectors, which are described before any event.
 fn metrics() -> BTreeSet<String> {
     let code = text(&root().join("src/controller/process/metrics.rs"));
     let registered = code.split("r.register(").skip(1);
@@ -323,7 +322,7 @@ fn queries_in_the_docs_name_metrics_that_there_are() {
     assert!(found >= 4, "the rules are gone");
 }
 
-/// Names of the tests of a file: functions under an attribute that makes them one.
+/// Names of the tests of a file: functions under a test attribute.
 fn tests_of(file: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut is_test = false;
@@ -338,7 +337,7 @@ fn tests_of(file: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Where a test that is named by its path stands: `tenants::children::x` is `x` of `tests/tenants/children.rs`.
+/// The file of a test that is named by its path: `tenants::children::x` is `x` of `tests/tenants/children.rs`.
 fn file_of(path: &str) -> Option<PathBuf> {
     let (file, _) = path.rsplit_once("::")?;
     let file = format!("{}.rs", file.replace("::", "/"));

@@ -1,7 +1,6 @@
 //! What gets installed: rights, webhooks and Pod security of the rendered chart.
 //!
-//! Reads `config/install.yaml`, which `make verify` proves to be what the chart
-//! renders, so that no Helm is needed here.
+//! Reads `config/install.yaml`, so that no Helm is needed here; `make verify` proves that the chart renders this file.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -52,9 +51,10 @@ fn the_operator_cannot_list_secrets_or_make_itself_stronger() {
             }
             let forbidden = ["pods/exec", "clusterrolebindings", "clusterroles", "serviceaccounts/token", "nodes"];
             assert!(!forbidden.contains(&resource.as_str()), "{resource}");
-            // For the rights of one run. Without escalate and bind it gives no more than it has, and changes no other.
+            // For the rights of one run. Without escalate and bind it gives no more than it has, and changes no other
+            // role.
             if ["roles", "rolebindings", "serviceaccounts"].contains(&resource.as_str()) {
-                // Bindings that a run left behind are looked for.
+                // The operator lists bindings to find those that a run left behind.
                 assert!(verbs == ["create", "delete"] || resource == "rolebindings" && verbs == ["list"], "{verbs:?}");
             }
             if resource.ends_with("webhookconfigurations") {
@@ -122,13 +122,13 @@ fn the_operator_fits_the_restricted_profile() {
     assert!(container["ports"].as_array().unwrap().iter().any(|p| p["name"] == "http" && p["containerPort"] == port));
 }
 
-/// What the chart renders with `watchNamespaces: [team-a, team-b]`.
+/// The objects that the chart renders with `watchNamespaces: [team-a, team-b]`.
 fn of_some() -> Vec<Value> {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/namespaces.yaml");
     yaml::read(&fs::read_to_string(file).unwrap()).unwrap()
 }
 
-/// Each group, resource and verb that a role gives.
+/// Each group, resource and verb that a role grants.
 fn rights(role: &Value) -> BTreeSet<[String; 3]> {
     let mut all = BTreeSet::new();
     for rule in role["rules"].as_array().unwrap() {
@@ -164,7 +164,7 @@ fn an_operator_of_some_namespaces_has_no_right_in_others() {
     }
     let roles = named("Role", own);
     assert_eq!(roles.iter().map(|r| &r["metadata"]["namespace"]).collect::<Vec<_>>(), ["team-a", "team-b"]);
-    // Together it is what an operator of all namespaces has, no more and no less.
+    // Together they have exactly the rights of an operator of all namespaces.
     let whole = of_kind("ClusterRole").into_iter().find(|r| r["metadata"]["name"] == names::OPERATOR).unwrap();
     for role in &roles {
         let parts = &rights(role) | &rights(cluster);
@@ -179,7 +179,7 @@ fn an_operator_of_some_namespaces_has_no_right_in_others() {
     }
 }
 
-/// Two of them in one cluster: nothing that stands in no namespace has one name, and no object is reviewed twice.
+/// Two operators in one cluster: their cluster-scoped objects have different names, and no object is reviewed twice.
 #[test]
 fn operators_of_some_namespaces_stand_beside_each_other() {
     let all = of_some();

@@ -1,9 +1,8 @@
 //! Every field of `runtimeSettings`, as the CRD has it, reaches the Job's pod or the agent's task.
 //!
-//! The schema is walked, so that a field that is added later is tried too. Each
-//! leaf is set by itself, to two values that nothing else has: what the Job then
-//! says must differ, and name the value. So in the Job of each step of a session
-//! and of a Repository.
+//! The test walks the schema, so that fields that are added later are tested too. Each leaf is set alone, to two values
+//! that nothing else has: the Job must then differ, and contain the value. This is checked in the Job of each step of a
+//! session and of a Repository.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -23,7 +22,7 @@ use lifeboat::plan::work::job_spec::job;
 use lifeboat::plan::work::process;
 use serde_json::{Value, json};
 
-/// Not for a pod, with the reason.
+/// Settings that do not apply to a pod, with the reason.
 const ELSEWHERE: &[(&str, &str)] =
     &[("pod.serviceAccountAnnotations", "no ServiceAccount is generated for a Job; refused by admission")];
 
@@ -108,7 +107,7 @@ fn value(schema: &Value, n: i64) -> Value {
     }
 }
 
-/// Sets a leaf. What an item needs besides, to be one, is filled in.
+/// Sets a leaf. Other required fields of an item are filled in.
 fn set(here: &mut Value, path: &str, schema: &Value, leaf: &Value) {
     let (name, rest) = path.split_once('.').map_or((path, None), |(n, r)| (n, Some(r)));
     let (name, list) = name.strip_suffix("[]").map_or((name, false), |n| (n, true));
@@ -128,7 +127,7 @@ fn set(here: &mut Value, path: &str, schema: &Value, leaf: &Value) {
     }
 }
 
-/// What an object needs to be one.
+/// The required fields of an object.
 fn needed(schema: &Value) -> Value {
     let mut object = json!({});
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {

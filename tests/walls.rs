@@ -1,8 +1,7 @@
-//! The walls between the rooms: who may name whom, read from the sources; and that no files import each other in a circle.
+//! The walls between the rooms: which room may name which, read from the sources; and no circles of imports.
 //!
-//! Unit tests, which stand at the end of a file or in one of their own, and
-//! comments are not looked at. A wall that is in your way is a question of design: ask it
-//! before you move it.
+//! Unit tests, at the end of a file or in a separate file, and comments are not read. A wall that prevents a change is
+//! a design question: settle the design before the wall is changed.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read the sources has failed")]
 
@@ -15,7 +14,7 @@ use circles::House;
 #[path = "walls/circles.rs"]
 mod circles;
 
-/// Past this a file is read by nobody to its end: split it. Unit tests at its end do not count.
+/// Longest file. Split longer ones: they are not read to the end. Unit tests at the end of a file do not count.
 const LINES_MAX: usize = 500;
 
 /// Each room, and the rooms and modules it may name besides itself.
@@ -31,15 +30,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("drivers", &["contract", "digest", "names", "text"]),
     ("fuzz", &["admission", "api", "contract", "drivers", "names", "plan", "yaml"]),
     ("agent", &["api", "contract", "drivers", "names", "plan", "telemetry"]),
-    // Tests of what every system keeps to: they may know all of it.
+    // Tests of the rules that every system follows: they may know all systems.
     ("conformance", &["agent", "api", "contract", "digest", "drivers", "plan"]),
     ("serve", &[]),
     ("yaml", &[]),
     ("telemetry", &[]),
 ];
 
-/// The rooms of the controller, and those that each may name besides itself. What a lower room needs of an upper one belongs
-/// further down.
+/// The rooms of the controller, and those that each may name besides itself. Code of an upper room that a lower room
+/// needs must move to a lower room.
 const CONTROLLER: &[(&str, &[&str])] = &[
     ("cache", &[]),
     ("observe", &["cache"]),
@@ -48,7 +47,7 @@ const CONTROLLER: &[(&str, &[&str])] = &[
     ("process", &["apply", "cache", "kinds", "observe"]),
 ];
 
-/// Rooms whose files still import each other in circles. No room comes to this list.
+/// Rooms whose files still import each other in circles. No room may be added to this list.
 const CIRCLES: &[&str] = &[];
 
 struct Source {
@@ -59,7 +58,7 @@ struct Source {
     lines: usize,
 }
 
-/// Without a module of tests at the end of a file, and without lines that name one in a file of its own.
+/// Lines of a file without the test module at its end, and without lines that name a separate test module.
 fn without_tests(text: &str) -> Vec<&str> {
     let (mut code, mut lines) = (vec![], text.lines());
     while let Some(line) = lines.next() {
@@ -105,7 +104,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// Paths named after `root`, two segments deep, groups taken apart: `crate::{api, plan::x}` is `api` and `plan::x`.
+/// Paths after `root`, two segments deep, with groups expanded: `crate::{api, plan::x}` is `api` and `plan::x`.
 fn named(code: &str, root: &str) -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
     for (at, _) in code.match_indices(root) {
@@ -117,7 +116,7 @@ fn named(code: &str, root: &str) -> BTreeSet<String> {
     paths
 }
 
-/// Reads one use tree; answers with what follows it.
+/// Reads one use tree; returns the text after it.
 fn tree<'a>(text: &'a str, prefix: &str, paths: &mut BTreeSet<String>) -> &'a str {
     let text = text.trim_start();
     if let Some(mut rest) = text.strip_prefix('{') {
@@ -140,7 +139,7 @@ fn tree<'a>(text: &'a str, prefix: &str, paths: &mut BTreeSet<String>) -> &'a st
         Some(deeper) if prefix.is_empty() => tree(deeper, &path, paths),
         Some(deeper) => {
             paths.insert(path.clone());
-            // Deeper names decide nothing, but have to be read over.
+            // Deeper names are not significant, but have to be read past.
             tree(deeper, &path, &mut BTreeSet::new())
         }
         None => {
@@ -223,8 +222,8 @@ fn yaml_and_processes_have_one_place() {
             let std = named(&source.code, "std::");
             assert!(!std.contains("process::Command"), "{here} starts processes");
         }
-        // What a Job with a grant asks of the API server stands in one place.
-        // A store is asked for its bucket with the HTTP client that kube has: no API server.
+        // The requests of a Job with a grant to the API server are in one place.
+        // The bucket of a store is requested with the HTTP client of kube: this does not involve the API server.
         let may = source.path.starts_with("agent/cluster") || source.path.ends_with("restic/bucket.rs");
         if ["agent", "drivers"].contains(&source.room.as_str()) && !may {
             assert!(named(&source.code, "kube::").is_empty(), "{here} names kube: no Kubernetes in Jobs");
@@ -297,7 +296,7 @@ fn systems() -> BTreeSet<String> {
     all.filter(|name| !["mod", "system"].contains(&name.as_str())).collect()
 }
 
-/// The system that a path is of, below one of its rooms.
+/// The system that a path below one of the rooms belongs to.
 fn system_of<'s>(systems: &'s BTreeSet<String>, path: &str) -> Option<&'s str> {
     let below = OF_SYSTEMS.iter().find_map(|room| path.strip_prefix(room)?.strip_prefix("::"))?;
     systems.get(below.split("::").next()?).map(String::as_str)
@@ -321,13 +320,13 @@ fn no_system_knows_another() {
     }
 }
 
-/// What a Job of a system is asked, and what it answers, only its two halves know.
+/// Only the two halves of a system know the requests to its Jobs and the answers.
 #[test]
 fn the_contract_of_a_system_is_its_own() {
     let (systems, (_, house)) = (systems(), house());
     // The tests of systems, and fuzz targets.
     let outside = ["contract", "conformance", "fuzz"];
-    // The Job that lists snapshots writes objects of them, and asks the API server for that.
+    // The Job that lists snapshots writes them as objects through the API server.
     let lists = "agent::cluster::snapshots";
     for (module, code) in house.code.iter().filter(|(m, _)| !outside.contains(&m.first().map_or("", String::as_str))) {
         let here = module.join("::");
@@ -341,7 +340,7 @@ fn the_contract_of_a_system_is_its_own() {
     }
 }
 
-/// The plugin observes what the operator would, and has no leader, no queues and no metrics.
+/// The plugin reads the same objects as the operator, and has no leader, no queues and no metrics.
 #[test]
 fn who_observes_needs_no_operator() {
     let (_, house) = house();
@@ -359,7 +358,7 @@ fn who_observes_needs_no_operator() {
 
 #[test]
 fn the_controller_writes_in_one_place_and_asks_first() {
-    // The Lease, the certificate and the key of seals are written by every replica, and no plan asks for them.
+    // Every replica writes the Lease, the certificate and the key of seals, and no plan contains them.
     let of_replicas = ["leader.rs", "certificates.rs", "code_rights.rs"];
     for source in sources().iter().filter(|s| s.path.starts_with("controller")) {
         let (path, here) = (&source.path, source.path.display());
@@ -368,12 +367,12 @@ fn the_controller_writes_in_one_place_and_asks_first() {
         for word in ["PostParams", "PatchParams", "DeleteParams", "DeleteCollection", "Recorder", "Patch::"] {
             assert!(may || !source.code.contains(word), "{here} says {word}: only apply writes");
         }
-        // A client that is made here, and not taken from `Writes`, is one that does not ask.
+        // A client that is created here, and not taken from `Writes`, does not ask first.
         assert!(
             !applies || *path == Path::new("controller/apply/fence.rs") || !source.code.contains("Client::"),
             "{here}"
         );
-        // A plan becomes what was applied in one place, and that place forgets nothing of it.
+        // Only one place applies a plan, and that place uses every field of it.
         for (at, _) in source.code.match_indices("plan.").filter(|_| !applies) {
             let field = &source.code[at + "plan.".len()..];
             let end = field.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(field.len());

@@ -1,8 +1,8 @@
-//! What the worst object of each kind costs that its definition and its size limit admit: time and memory of default
-//! and validate. `make bench-admission`; it fails past 50 ms or 10 MB.
+//! Cost of the worst object of each kind that its definition and its size limit admit: time and memory of default and
+//! validate. `make bench-admission`; it fails above 50 ms or 10 MB.
 //!
-//! The objects are made from the schema: each list and map filled to its bound, alone and in pairs, few and many of
-//! them, with texts that fit, that are wrong, and that are as long as they may be. `KIND=RestoreBatch` takes one kind.
+//! The objects are made from the schema: each list and map filled to its limit, alone and in pairs, with few and many
+//! items, with texts that are valid, invalid, and as long as possible. `KIND=RestoreBatch` selects one kind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench ends where it cannot go on")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
@@ -21,13 +21,13 @@ use serde_json::Value;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// What the largest object may take.
+/// Limits for the largest object.
 const TIME: Duration = Duration::from_millis(50);
 const BYTES: usize = 10_000_000;
-/// Tries of one object; the shortest counts.
+/// Number of runs for one object; the shortest counts.
 const TRIES: usize = 3;
 
-/// The most that one object took, and which.
+/// The maximum for one object, and the object.
 #[derive(Default)]
 struct Worst {
     took: Duration,
@@ -37,7 +37,7 @@ struct Worst {
 }
 
 fn main() {
-    // `cargo test --all-targets` runs benches too; only `cargo bench` says so.
+    // `cargo test --all-targets` also runs benches; only `cargo bench` passes this argument.
     if !std::env::args().any(|a| a == "--bench") {
         return;
     }
@@ -64,7 +64,7 @@ fn main() {
     assert!(is_bounded, "an object takes more than {TIME:?} or {BYTES} bytes");
 }
 
-/// Time that this thread was on a processor: what else the machine does is no cost of an object.
+/// CPU time of this thread: other load of the machine does not count for an object.
 fn now() -> Duration {
     ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap().into()
 }
@@ -76,7 +76,7 @@ impl Worst {
             let before = MEMORY.current_usage();
             MEMORY.reset_peak_usage();
             let begun = now();
-            // As the webhook does it: what was sent stays for the patch.
+            // Like the webhook, which keeps the original object for the patch.
             let mut defaulted = object.clone();
             admission::default(kind, &mut defaulted);
             let errors = admission::check(kind, &defaulted, None);

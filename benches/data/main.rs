@@ -1,8 +1,9 @@
-//! How fast data moves: the agent as a Job runs it against bare restic with the same flags, in turns, and what
-//! connections do where a store limits each of them. `make bench-data`; `docs/performance.md` says what it means.
+//! Speed of data transfer: the agent as a Job runs it, compared with bare restic with the same flags, alternately; and
+//! the effect of more connections where a store limits each of them. `make bench-data`; `docs/performance.md` explains
+//! the figures.
 //!
-//! `ROUNDS=5` takes more rounds; `FILES`, `SMALL` and `LARGE` set the sizes of the three trees (files of 1 MiB, files of
-//! 4 KiB, MiB of the one large file; 0 leaves a tree out), `THROTTLED` that of the files of 1 MiB behind the throttle.
+//! `ROUNDS=5` runs more rounds; `FILES`, `SMALL` and `LARGE` set the sizes of the three trees (files of 1 MiB, files of
+//! 4 KiB, MiB of the one large file; 0 omits a tree), `THROTTLED` the number of files of 1 MiB behind the throttle.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench ends where it cannot go on")]
 #![allow(
@@ -35,7 +36,7 @@ use store::{KEY, S3, Throttle};
 const PASSWORD: &str = "bench";
 
 fn main() {
-    // `cargo test --all-targets` runs benches too; only `cargo bench` says so.
+    // `cargo test --all-targets` also runs benches; only `cargo bench` passes this argument.
     if !std::env::args().any(|a| a == "--bench") {
         return;
     }
@@ -95,7 +96,7 @@ impl Site {
         fs::remove_dir_all(&self.data).unwrap();
     }
 
-    /// restic with the flags that the agent gives it.
+    /// restic with the flags of the agent.
     fn restic(&self, args: &[&str]) -> Command {
         let mut command = Command::new(std::env::var("LIFEBOAT_RESTIC").unwrap_or_else(|_| "restic".into()));
         command.args(["--repo", &self.url, "--password-file"]).arg(self.path("secret/RESTIC_PASSWORD"));
@@ -136,7 +137,7 @@ impl Site {
         (outcome.answer.unwrap(), ran)
     }
 
-    /// What the preflight pins.
+    /// The restore with the snapshots that the preflight pins.
     fn pinned(&self) -> (Restore, Ran) {
         let data = vec![self.data.to_str().unwrap().to_owned()];
         let query =
@@ -157,7 +158,7 @@ impl Site {
         ran
     }
 
-    /// Bare restic, with these global options.
+    /// Runs bare restic, with these global options.
     fn by_restic(&self, step: &Restore, options: &[String]) -> Ran {
         let target = self.path("bare");
         fs::create_dir_all(&target).unwrap();
@@ -169,13 +170,13 @@ impl Site {
         ran
     }
 
-    /// In turns, so that a machine that slows down slows both.
+    /// Runs both alternately, so that a machine that slows down affects both.
     fn compare(&self, what: &str, rounds: u64) {
         let (step, preflight) = self.pinned();
         let (mut ours, mut bare, options) = (vec![], vec![], Memory::look().options(&self.url));
-        // The first of each fills caches.
+        // The first round fills caches.
         for round in 0..=rounds {
-            // Nobody writes back what the other has left, and each goes first in turn.
+            // Each run starts after `sync`: it does not write back data of the other. The two take turns to go first.
             let agent = || {
                 Self::ok(Command::new("sync"));
                 self.by_agent(&step)
@@ -212,7 +213,7 @@ impl Site {
     }
 }
 
-/// How a process ran: whether it exited with 0, how long it took, and the most memory that it and a child of it had, in MB.
+/// Result of a process: whether it exited with 0, its duration, and the peak memory of it and a child, in MB.
 struct Ran {
     good: bool,
     took: Duration,
@@ -220,7 +221,7 @@ struct Ran {
     child: f64,
 }
 
-/// Runs a process, and looks at its memory meanwhile.
+/// Runs a process, and samples its memory meanwhile.
 fn run(mut command: Command) -> Ran {
     let begun = Instant::now();
     let mut child = command.spawn().unwrap();
@@ -239,7 +240,7 @@ fn run(mut command: Command) -> Ran {
     ran
 }
 
-/// The most resident memory that a process has had, in MB of 10^6 bytes; 0 when it is gone.
+/// Peak resident memory of a process, in MB of 10^6 bytes; 0 when the process is gone.
 fn peak(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A real S3 server, and a way to it on which each connection is as slow as told.
+//! A real S3 server, and a proxy for it that limits the speed of each connection.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -6,14 +6,14 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Access key and its secret; it listens on loopback only.
+/// Access key and its secret; the server listens on loopback only.
 pub const KEY: &str = "lifeboat-bench";
 
 /// versitygw over a folder.
 pub struct S3 {
     child: Child,
     dir: tempfile::TempDir,
-    /// Where it listens on loopback.
+    /// Its port on loopback.
     pub port: u16,
 }
 
@@ -22,7 +22,7 @@ fn free_port() -> u16 {
 }
 
 impl S3 {
-    /// Starts it, and waits until it listens.
+    /// Starts the server, and waits until it listens.
     pub fn start() -> Self {
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
         let child = Command::new("versitygw")
@@ -40,7 +40,7 @@ impl S3 {
         Self { child, dir, port }
     }
 
-    /// restic's URL of a bucket, which is made empty.
+    /// restic's URL of a bucket, which is emptied.
     pub fn url(&self, bucket: &str) -> String {
         let folder = self.dir.path().join(bucket);
         let _ = std::fs::remove_dir_all(&folder);
@@ -56,13 +56,13 @@ impl Drop for S3 {
     }
 }
 
-/// Hands connections on to a server, the answers at so many bytes a second each.
+/// A proxy of a server that limits the responses of each connection to so many bytes per second.
 pub struct Throttle {
     port: u16,
 }
 
 impl Throttle {
-    /// Listens on loopback.
+    /// Starts the proxy on loopback.
     pub fn start(to: u16, rate: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -77,7 +77,7 @@ impl Throttle {
         Self { port }
     }
 
-    /// restic's URL of a bucket behind it.
+    /// restic's URL of a bucket behind the proxy.
     pub fn url(&self, bucket: &str) -> String {
         format!("s3:http://127.0.0.1:{}/{bucket}", self.port)
     }

@@ -1,5 +1,6 @@
-//! What a user waits for on a real node: a small restore, each part of it accounted for; and a restore that cannot
-//! work, until status says why. `make bench-node`; `docs/performance.md` says what it means. `ROUNDS=10` restores.
+//! Waiting time of a user on a real node: a small restore, with the time of each part; and a restore that cannot
+//! succeed, until the status says why. `make bench-node`; `docs/performance.md` explains the figures. `ROUNDS=10`
+//! restores.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench ends where it cannot go on")]
 #![allow(
@@ -20,7 +21,7 @@ mod harness;
 mod manifests;
 #[path = "../../tests/support/mod.rs"]
 mod support;
-/// Tests look for secrets meanwhile; that would cost what is measured here.
+/// Tests search for secrets in the background; this would slow down what is measured here.
 mod watchman {
     pub fn start(_: &std::path::Path) {}
 }
@@ -44,7 +45,7 @@ use support::tree::{build_of, describe, difference};
 const STEP: &str = "lifeboat.stash.appscode.com/step";
 
 fn main() {
-    // `cargo test --all-targets` runs benches too; only `cargo bench` says so.
+    // `cargo test --all-targets` also runs benches; only `cargo bench` passes this argument.
     if !std::env::args().any(|a| a == "--bench") {
         return;
     }
@@ -82,7 +83,7 @@ impl Prepared {
     }
 }
 
-/// When things were first seen, in the order of the run.
+/// Times of the first observations, in the order of the run.
 #[derive(Clone, Default)]
 struct Marks(Arc<Mutex<BTreeMap<String, Instant>>>);
 
@@ -95,17 +96,17 @@ impl Marks {
         self.0.lock().unwrap()[&format!("{step} {what}")]
     }
 
-    /// When the session was over. Who has asked the API server may know it before the watch does.
+    /// Time at which the session was over. A client that has asked the API server may know this before the watch does.
     async fn over(&self) -> Instant {
         let seen = eventually(10, async || self.0.lock().unwrap().get("session over").copied());
         seen.await.expect("the watch does not tell of the session's end")
     }
 }
 
-/// Seconds that the agent of a step says it took.
+/// Seconds that the agent of a step reports.
 type Took = Arc<Mutex<BTreeMap<String, f64>>>;
 
-/// Marks Jobs, pods and the end of the session of a namespace.
+/// Records times for Jobs, pods and the end of the session of a namespace.
 fn watch(site: &Site) -> (Marks, Took, [Following; 3]) {
     let (marks, took) = (Marks::default(), Took::default());
     let (of_jobs, of_pods, seconds) = (marks.clone(), marks.clone(), took.clone());
@@ -137,7 +138,7 @@ fn watch(site: &Site) -> (Marks, Took, [Following; 3]) {
     (marks, took, [jobs, pods, sessions])
 }
 
-/// Small restores one after another, and where their time goes.
+/// Small restores one after another, with the time of each part.
 async fn small(prepared: &Prepared, rounds: usize) {
     let mut parts: Vec<(String, Vec<Duration>)> = vec![];
     for _ in 0..rounds {
@@ -186,7 +187,7 @@ async fn small(prepared: &Prepared, rounds: usize) {
     }
 }
 
-/// Restores that no retry mends, until status says why.
+/// Restores that no retry can fix, until the status says why.
 async fn hopeless(prepared: &Prepared) {
     type Spoil = fn(&Site, &mut String, &mut String);
     let cases: [(&str, &str, Spoil); 5] = [

@@ -1,4 +1,4 @@
-//! What the operator asked of the API server, by the API server's own audit log.
+//! The operator's requests to the API server, from the API server's own audit log.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,12 +13,12 @@ use serde_json::Value;
 pub struct Requests(pub BTreeMap<(String, String), usize>);
 
 impl Requests {
-    /// All of them.
+    /// All requests.
     pub fn total(&self) -> usize {
         self.0.values().sum()
     }
 
-    /// Those of some verbs.
+    /// Requests with these verbs.
     pub fn of(&self, verbs: &[&str]) -> usize {
         self.0.iter().filter(|((verb, _), _)| verbs.contains(&verb.as_str())).map(|(_, n)| n).sum()
     }
@@ -29,14 +29,14 @@ impl Requests {
     }
 }
 
-/// The log, from a mark on.
+/// The audit log, from a mark on.
 pub struct Audit {
     path: PathBuf,
     mark: u64,
 }
 
 impl Audit {
-    /// From now on.
+    /// The audit log from now on.
     pub fn from_now() -> Self {
         let state = std::env::var("LIFEBOAT_CLUSTER_STATE").expect("make bench starts the cluster");
         let path = PathBuf::from(state).join("logs/audit.log");
@@ -44,9 +44,9 @@ impl Audit {
         Self { path, mark }
     }
 
-    /// What the operator asked about a namespace since the mark, or about all; its Lease is left out.
+    /// The operator's requests about a namespace since the mark, or about all namespaces; its Lease is left out.
     pub async fn requests(&self, namespace: Option<&str>) -> Requests {
-        // The log is written in batches.
+        // The API server writes the log in batches.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let mut file = File::open(&self.path).unwrap();
         file.seek(SeekFrom::Start(self.mark)).unwrap();

@@ -1,7 +1,7 @@
-//! How fast the operator is, and what it asks of the API server: `make bench`.
+//! Speed of the operator, and its requests to the API server: `make bench`.
 //!
 //! A real etcd and API server, no node: the bench plays kubelet and Job controller. Each section prints its figures;
-//! `docs/performance.md` says what they mean and how they compare. `make bench ONLY=latency` runs one section.
+//! `docs/performance.md` explains and compares them. `make bench ONLY=latency` runs one section.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench ends where it cannot go on")]
 #![allow(
@@ -26,7 +26,7 @@ mod world;
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --all-targets` runs benches too; only `cargo bench` says so.
+    // `cargo test --all-targets` also runs benches; only `cargo bench` passes this argument.
     if !std::env::args().any(|a| a == "--bench") {
         return;
     }

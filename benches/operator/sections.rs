@@ -1,4 +1,4 @@
-//! The sections: one figure each, or a few that belong together.
+//! The sections: one figure each, or a few related figures.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ fn since(seen: &[Instant], sent: &[Instant]) -> Vec<Duration> {
     seen.iter().zip(sent).map(|(seen, sent)| seen.saturating_duration_since(*sent)).collect()
 }
 
-/// From just before the create request until the watch had the Job.
+/// Time from just before the create request until the watch delivers the Job.
 pub async fn latency(cluster: &Cluster) {
     let _operator = operator().await;
     let ns = namespace(cluster, "latency").await;
@@ -55,7 +55,7 @@ pub async fn latency(cluster: &Cluster) {
     draw("latency", "apply to Job, 50 at once, p50, ms", ms(quantile(&all, 0.5)), &peers);
 }
 
-/// Ours beside the peers, as they were measured.
+/// Draws our figure next to those of the peers, as measured.
 fn draw(name: &str, title: &str, ours: f64, peers: &[Bar<'_>]) {
     let mut bars = vec![("Lifeboat", ours)];
     bars.extend(peers);
@@ -72,7 +72,7 @@ pub async fn requests(cluster: &Arc<Cluster>) {
     claims(cluster, &ns, &names).await;
     claims(cluster, &first, &names[..1]).await;
     let _pods = Unscheduled::of(cluster, &ns);
-    // The first one of all opens watches.
+    // The first session of all opens watches.
     let seen = Seen::jobs(cluster, &first).await;
     create(cluster, &session(&first, &names[0])).await;
     seen.all(&names[..1]).await;
@@ -119,7 +119,7 @@ fn show(what: &str, requests: &Requests, per: usize) {
     }
 }
 
-/// How soon status names what is missing.
+/// Time until the status names a missing object.
 pub async fn broken(cluster: &Cluster) {
     let _operator = operator().await;
     for missing in ["Secret", "claim", "Repository"] {
@@ -159,7 +159,7 @@ pub async fn broken(cluster: &Cluster) {
     }
 }
 
-/// What an ordered batch costs a member on top of its Jobs.
+/// Overhead of an ordered batch for each member, in addition to its Jobs.
 pub async fn batch(cluster: &Arc<Cluster>) {
     const MEMBERS: usize = 50;
     let _operator = operator().await;
@@ -190,7 +190,7 @@ pub async fn batch(cluster: &Arc<Cluster>) {
     );
 }
 
-/// From the end of a leader to the first Job of the next.
+/// Time from the end of a leader to the first Job of the next leader.
 pub async fn leader(cluster: &Cluster) {
     let ns = namespace(cluster, "leader").await;
     let names = names("l", 2);
@@ -235,7 +235,7 @@ pub async fn scale(cluster: &Arc<Cluster>, sizes: Vec<usize>) {
         seen.all(&names).await;
         say(&format!("{size} present: all have their Job after"), &format!("{:.1} s", begun.elapsed().as_secs_f64()));
         drop(seen);
-        // References of the Repository and the like come to rest.
+        // Time for references of the Repository and other status updates to settle.
         tokio::time::sleep(Duration::from_secs(20)).await;
         let (audit, before) = (Audit::from_now(), cpu(&running));
         tokio::time::sleep(Duration::from_mins(1)).await;

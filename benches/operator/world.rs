@@ -1,4 +1,4 @@
-//! What the bench makes in the cluster, and when it saw what the operator made.
+//! The objects that the bench creates in the cluster, and the times at which it saw the objects of the operator.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,12 +16,12 @@ use crate::cluster::Cluster;
 use crate::jobs;
 use crate::operator::Operator;
 
-/// Longest wait of any section for one thing.
+/// Longest wait of any section for one event.
 pub const PATIENCE: Duration = Duration::from_mins(5);
-/// Connections that create objects at once when many are needed.
+/// Number of connections that create objects in parallel when many are needed.
 const HANDS: usize = 16;
 
-/// The operator as the sections start it: without the webhook, and with room for all their Jobs.
+/// Flags of the operator in the sections: without the webhook, and with slots for all their Jobs.
 pub const FLAGS: [&str; 6] = ["--webhook", "false", "--jobs-per-repository", "100000", "--snapshot-sync", "0s"];
 
 /// A leading operator.
@@ -53,7 +53,7 @@ pub async fn namespace(cluster: &Cluster, name: &str) -> String {
     namespace
 }
 
-/// A claim for each name.
+/// Creates a claim for each name.
 pub async fn claims(cluster: &Cluster, namespace: &str, names: &[String]) {
     let claim = |name: &String| {
         json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": name, "namespace": namespace },
@@ -62,14 +62,14 @@ pub async fn claims(cluster: &Cluster, namespace: &str, names: &[String]) {
     create_all(cluster, names.iter().map(claim).collect()).await;
 }
 
-/// A session of each name that restores the claim of the same name.
+/// A session with this name that restores the claim of the same name.
 pub fn session(namespace: &str, name: &str) -> Value {
     let mut object = jobs::session(namespace, &jobs::target("PersistentVolumeClaim", name));
     object["metadata"]["name"] = name.into();
     object
 }
 
-/// Creates an object; the time just before the request.
+/// Creates an object; returns the time just before the request.
 pub async fn create(cluster: &Cluster, object: &Value) -> Instant {
     let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
     let api = cluster.api_of(object);
@@ -78,7 +78,7 @@ pub async fn create(cluster: &Cluster, object: &Value) -> Instant {
     sent
 }
 
-/// Creates many, a few at once.
+/// Creates many objects, a few at once.
 pub async fn create_all(cluster: &Cluster, objects: Vec<Value>) {
     stream::iter(&objects)
         .for_each_concurrent(HANDS, |object| async {
@@ -94,7 +94,7 @@ pub fn names(prefix: &str, count: usize) -> Vec<String> {
 
 type Events<K> = stream::BoxStream<'static, kube::Result<WatchEvent<K>>>;
 
-/// All that is there, and what becomes of it.
+/// Events of all existing objects and of later changes.
 async fn watch<K>(api: &Api<K>) -> kube::Result<Events<K>>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
@@ -102,7 +102,7 @@ where
     Ok(api.watch(&WatchParams::default(), "0").await?.boxed())
 }
 
-/// When something was first seen of each name.
+/// Time of the first observation for each name.
 pub struct Seen {
     when: Arc<Mutex<BTreeMap<String, Instant>>>,
     news: Arc<Notify>,
@@ -116,7 +116,7 @@ impl Seen {
         Self::watch(api, |job| Some(jobs::session_of(job))).await
     }
 
-    /// Each session of the namespace once `is` says so.
+    /// Each session of the namespace, once `is` is true for it.
     pub async fn sessions(cluster: &Cluster, namespace: &str, is: impl Fn(&Value) -> bool + Send + 'static) -> Self {
         let api = cluster.api("stash.appscode.com/v1beta1", "RestoreSession", namespace);
         Self::watch(api, move |o| is(&json!(o)).then(|| o.name_any())).await
@@ -128,7 +128,7 @@ impl Seen {
     {
         let (when, news) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(Notify::new()));
         let (into, tell) = (when.clone(), news.clone());
-        // Opened before anything is made, and again when it breaks.
+        // Opened before any object is created, and again when it breaks.
         let mut events = watch(&api).await.unwrap();
         let task = tokio::spawn(async move {
             loop {
@@ -150,7 +150,7 @@ impl Seen {
         Self { when, news, task }
     }
 
-    /// When all of these had been seen.
+    /// Times at which these names were first seen; waits for all of them.
     pub async fn all(&self, names: &[String]) -> Vec<Instant> {
         let look = async {
             loop {
@@ -179,11 +179,11 @@ impl Drop for Seen {
     }
 }
 
-/// Plays the Job controller where no node is free: every Job of the namespace has a pod that waits.
+/// Plays the Job controller when no node has capacity: every Job of the namespace has a pending pod.
 pub struct Unscheduled(tokio::task::JoinHandle<()>);
 
 impl Unscheduled {
-    /// For the Jobs that are there, and those that are made from now on.
+    /// For existing Jobs, and those that are created from now on.
     pub fn of(cluster: &Arc<Cluster>, namespace: &str) -> Self {
         let (cluster, api) = (cluster.clone(), Api::<Job>::namespaced(cluster.client.clone(), namespace));
         let jobs = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
@@ -205,15 +205,15 @@ impl Drop for Unscheduled {
     }
 }
 
-/// Plays kubelet and Job controller: every Job of the namespace succeeds as soon as it is seen.
-/// Keeps how long each was in its hands.
+/// Plays kubelet and Job controller: every Job of the namespace succeeds as soon as it is seen. Records the time for
+/// each Job.
 pub struct Kubelet {
     spent: Arc<Mutex<Duration>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Kubelet {
-    /// For the Jobs that are made from now on.
+    /// For the Jobs that are created from now on.
     pub async fn of(cluster: &Arc<Cluster>, namespace: &str) -> Self {
         let spent = Arc::new(Mutex::new(Duration::ZERO));
         let (into, cluster, namespace) = (spent.clone(), cluster.clone(), namespace.to_owned());
@@ -234,7 +234,7 @@ impl Kubelet {
         Self { spent, task }
     }
 
-    /// Time that Jobs took.
+    /// Time that the Jobs took.
     pub fn spent(&self) -> Duration {
         *self.spent.lock().unwrap()
     }

@@ -21,10 +21,10 @@ pub fn spread(values: &[Duration]) -> String {
     format!("{a} / {b} / {c} ms")
 }
 
-/// One bar: whose, and how much.
+/// One bar: its name, and its value.
 pub type Bar<'a> = (&'a str, f64);
 
-/// Draws bars of one unit, the shorter the better, to `docs/charts/NAME.svg`. Ours stands first and stands out.
+/// Draws bars of one unit, where shorter is better, to `docs/charts/NAME.svg`. Our bar comes first and is highlighted.
 pub fn chart(name: &str, title: &str, bars: &[Bar<'_>]) {
     use plotters::prelude::*;
 

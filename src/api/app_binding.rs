@@ -36,12 +36,12 @@ pub struct AppBindingSpec {
     /// Version of the application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Its address.
+    /// Address of the application.
     pub client_config: ClientConfig,
-    /// Secret with its credentials.
+    /// Secret with the credentials of the application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<TypedReference>,
-    /// Secret with its certificates.
+    /// Secret with the certificates of the application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_secret: Option<TypedReference>,
     /// Changes to the keys of the Secret before use.
@@ -83,11 +83,11 @@ pub struct ClientConfig {
     /// Accept any certificate.
     #[serde(rename = "insecureSkipTLSVerify", default, skip_serializing_if = "Option::is_none")]
     pub insecure_skip_tls_verify: Option<bool>,
-    /// CA that signed its certificate, PEM.
+    /// CA that signed the certificate of the application, in PEM format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bytes")]
     pub ca_bundle: Option<ByteString>,
-    /// Server name that its certificate must contain.
+    /// Server name that the certificate of the application must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
 }
@@ -99,19 +99,19 @@ fn bytes(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 /// A Service.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct ServiceReference {
-    /// Scheme of its URL.
+    /// Scheme of the URL.
     pub scheme: String,
-    /// Namespace; defaults to that of the AppBinding.
+    /// Namespace. Defaults to the namespace of the AppBinding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Name.
     pub name: String,
     /// Port.
     pub port: i32,
-    /// Path of its URL.
+    /// Path of the URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Query of its URL.
+    /// Query of the URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
 }
@@ -155,9 +155,9 @@ pub struct SecretTransform {
 /// Rename a key.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct RenameKey {
-    /// Its name.
+    /// Name of the key.
     pub from: String,
-    /// Its new name.
+    /// New name of the key.
     pub to: String,
 }
 
@@ -165,13 +165,13 @@ pub struct RenameKey {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AddKey {
-    /// Its name.
+    /// Name of the key.
     pub key: String,
-    /// Its value, base64.
+    /// Value of the key, base64-encoded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bytes")]
     pub value: Option<ByteString>,
-    /// Its value as text.
+    /// Value of the key, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub string_value: Option<String>,
 }
@@ -196,6 +196,6 @@ pub struct SecretRef {
 /// Remove a key.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct RemoveKey {
-    /// Its name.
+    /// Name of the key.
     pub key: String,
 }

@@ -53,7 +53,8 @@ pub struct BackupBatchSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// Extension: time zone of the schedule, as an IANA name such as `Europe/Berlin`. Defaults to UTC. When clocks
-    /// change, a skipped time runs at the change, and a time that occurs twice runs the first time.
+    /// change, a backup scheduled at a skipped time starts at the change, and a backup scheduled at a time that occurs
+    /// twice starts the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
     /// Settings of the Jobs' pods. Settings of a member have precedence.
@@ -85,7 +86,7 @@ pub struct BackupBatchSpec {
     /// The same as executionOrder: true is Sequential, false is Parallel. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintain_order: Option<bool>,
-    /// Extension: what happens to the members after a failed one, in Sequential order. Defaults to Stop.
+    /// Extension: what happens to the members after a failed member, in Sequential order. Defaults to Stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
     /// Maximum duration of a session, for example `2h`. Defaults to 24h.
@@ -120,9 +121,9 @@ pub struct BackupMember {
     /// Hooks of this member. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
-    /// Extension: maximum duration of this member, from its start, for example `30m`. After it the member fails, and
-    /// the batch continues as onFailure specifies. When absent, only the timeOut of the batch applies. That one
-    /// always applies.
+    /// Extension: maximum duration of this member, from its start, for example `30m`. After this time the member
+    /// fails, and the batch continues as onFailure specifies. When absent, only the timeOut of the batch applies. The
+    /// timeOut of the batch always applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
@@ -160,8 +161,8 @@ pub struct BackupBatchStatus {
     /// Extension: the active schedule. Absent while paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_in_force: Option<ScheduleInForce>,
-    /// Extension: Repository, and alias and target of each member, when the object first became valid. Members can be
-    /// added and removed; alias and target of a member cannot change.
+    /// Extension: the Repository, and the alias and target of each member, as they were when the object first became
+    /// valid. Members can be added and removed; the alias and target of a member cannot change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<InvokerIdentity>,
 }

@@ -1,4 +1,4 @@
-//! BackupBlueprint: backups by annotation. Declared as in Stash; not implemented.
+//! BackupBlueprint: a template for backups that annotations request. Declared as in Stash; not implemented.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -33,16 +33,16 @@ pub struct BackupBlueprintSpec {
     /// The storage. Its prefix may contain variables such as `${TARGET_NAME}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
-    /// Remove the data with the Repository. Default: false.
+    /// Remove the stored data when the Repository is deleted. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wipe_out: Option<bool>,
     /// Namespaces whose objects may refer to the Repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_policy: Option<UsagePolicy>,
-    /// Namespace of the BackupConfigurations. Defaults to that of the target.
+    /// Namespace of the BackupConfigurations. Defaults to the namespace of the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_namespace: Option<String>,
-    /// Namespace of the Repositories. Defaults to that of the target.
+    /// Namespace of the Repositories. Defaults to the namespace of the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repo_namespace: Option<String>,
     /// Cron expression. When absent, backups run only when you create a BackupSession.

@@ -48,7 +48,8 @@ pub struct BackupConfigurationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// Extension: time zone of the schedule, as an IANA name such as `Europe/Berlin`. Defaults to UTC. When clocks
-    /// change, a skipped time runs at the change, and a time that occurs twice runs the first time.
+    /// change, a backup scheduled at a skipped time starts at the change, and a backup scheduled at a time that occurs
+    /// twice starts the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
     /// How the data is transferred: Restic (the default), in Jobs. VolumeSnapshotter is declared, but not
@@ -125,8 +126,8 @@ pub struct BackupConfigurationStatus {
     /// Extension: the active schedule. Absent while paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_in_force: Option<ScheduleInForce>,
-    /// Extension: Repository, alias and target when the object first became valid. They cannot change; all other
-    /// fields can.
+    /// Extension: the Repository, alias and target as they were when the object first became valid. These cannot
+    /// change; all other fields can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<InvokerIdentity>,
     /// Extension: hash of the target, written by earlier versions. Replaced by `identity`.

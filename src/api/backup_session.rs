@@ -42,12 +42,12 @@ pub struct BackupSessionSpec {
     /// The BackupConfiguration or BackupBatch to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invoker: Option<InvokerRef>,
-    /// Number of retries if this session fails. Defaults to that of the invoker's retryConfig.
+    /// Number of retries if this session fails. Defaults to the number in the invoker's retryConfig.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_left: Option<i32>,
-    /// Extension: `true` cancels the session: its Jobs are stopped, it fails with the reason Canceled, and is not
-    /// retried. Complete snapshots are kept. The only field that may change; it cannot be set back. Defaults to
-    /// false.
+    /// Extension: `true` cancels the session: its Jobs are stopped, and the session fails with the reason Canceled and
+    /// is not retried. Complete snapshots are kept. This is the only field that may change, and it cannot be set
+    /// back. Defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
 }
@@ -68,7 +68,7 @@ pub struct InvokerRef {
 /// Phase of a backup session.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum BackupPhase {
-    /// Waits for the object that the conditions name.
+    /// The session waits for the object that the conditions name.
     Pending,
     /// Not started: another session runs, or the invoker is not ready.
     Skipped,
@@ -85,14 +85,14 @@ pub enum BackupPhase {
 /// Result of the last backup of a BackupConfiguration or BackupBatch.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct LastBackup {
-    /// Its BackupSession, in the same namespace. The object may be deleted.
+    /// Name of the BackupSession, in the same namespace. The BackupSession may no longer exist.
     pub session: String,
     /// `Succeeded` or `Failed`.
     pub phase: BackupPhase,
     /// Reason, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When it ended.
+    /// Time at which the backup ended.
     pub time: Time,
 }
 
@@ -139,10 +139,10 @@ pub struct BackupSessionStatus {
     /// Extension: one line with the current state or the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Duration.
+    /// Duration of the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_duration: Option<String>,
-    /// Deadline: time at which it fails if it has not ended.
+    /// Deadline: time at which the session fails if it has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_deadline: Option<Time>,
     /// The session failed, and a retry was created.
@@ -176,11 +176,11 @@ pub struct BackupTargetStatus {
     /// Number of hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_hosts: Option<i32>,
-    /// Its phase.
+    /// Phase of the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<BackupTargetPhase>,
-    /// Extension: time at which the member fails if it has not ended; set when it starts, if the member has a
-    /// `timeOut`.
+    /// Extension: time at which the member fails if it has not ended. Set when the member starts, if the
+    /// member has a `timeOut`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
     /// Actions before the backup.
@@ -203,9 +203,9 @@ pub struct BackupTargetStatus {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostBackupStats {
-    /// restic host name of its snapshots.
+    /// restic host name of the snapshots.
     pub hostname: String,
-    /// Its phase.
+    /// Phase of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<BackupHostPhase>,
     /// Duration.
@@ -223,17 +223,17 @@ pub struct HostBackupStats {
     /// Extension: number of the attempt, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
-    /// Extension: attempts whose pod ran out of memory, was evicted, or ended without a result. The third one fails
-    /// the step; other failures of the infrastructure are retried until the deadline.
+    /// Extension: attempts whose pod ran out of memory, was evicted, or ended without a result. The third such
+    /// attempt fails the step; other failures of the infrastructure are retried until the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_deaths: Option<i32>,
     /// Extension: time of the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
-    /// Extension: node of its volumes, if they are bound to one; its Job runs there.
+    /// Extension: node of the host's volumes, if they are bound to a node. The host's Job runs on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Extension: progress, at most some seconds old. Present only while its Job runs.
+    /// Extension: progress, at most some seconds old. Present only while the host's Job runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// Snapshots that were created.
@@ -245,10 +245,10 @@ pub struct HostBackupStats {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotStats {
-    /// Short id.
+    /// Short ID of the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Path that it contains.
+    /// Path that the snapshot contains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Size of the data that was read.
@@ -269,16 +269,16 @@ pub struct SnapshotStats {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileStats {
-    /// Total.
+    /// Total number of files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_files: Option<i64>,
-    /// New since the previous snapshot.
+    /// Number of files that are new since the previous snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_files: Option<i64>,
-    /// Changed since the previous snapshot.
+    /// Number of files that changed since the previous snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modified_files: Option<i64>,
-    /// Unchanged since the previous snapshot.
+    /// Number of files that are unchanged since the previous snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmodified_files: Option<i64>,
 }

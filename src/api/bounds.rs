@@ -1,4 +1,4 @@
-//! Limits of specs: every list, map and string has one.
+//! Limits of specs: every list, map and string has a limit.
 //!
 //! One pass over the generated schema sets the limit of every node: the default of its type, or an exception by the
 //! end of its path. So new fields always have a limit. `admission::bounds` checks objects against the same schema.
@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// Characters of a string: a Kubernetes name has 253, a label with its prefix 317.
+/// Characters of a string: a Kubernetes name has up to 253, a label with its prefix up to 317.
 const LENGTH: u64 = 1024;
 /// Items of a list, such as tolerations, mounts or arguments.
 const ITEMS: u64 = 100;
@@ -24,8 +24,8 @@ const RULES: u64 = 256;
 /// Hosts of one rule: the maximum number of replicas (`validate::templates`).
 const HOSTS: u64 = 1000;
 
-/// Fields with another limit than that of their type, by the end of their path. `[]` is an item of a list, `{}` the
-/// value of a map. The first match applies.
+/// Fields whose limit differs from the limit of their type, by the end of their path. `[]` is an item of a list, `{}`
+/// the value of a map. The first match applies.
 const EXCEPTIONS: &[(&str, u64)] = &[
     // Each member has one or more Jobs, and an entry in status.
     ("spec.members", 100),

@@ -29,19 +29,19 @@ pub enum ExecutionOrder {
     Sequential,
 }
 
-/// Extension: what happens to the members after a failed one, in Sequential order. Stop (the default): they are not
-/// started. Continue: they are started.
+/// Extension: what happens to the members after a failed member, in Sequential order. Stop (the default): these
+/// members are not started. Continue: these members are started.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum OnFailure {
-    /// Members after it are not started.
+    /// Members after the failed member are not started.
     Stop,
-    /// Members after it are started.
+    /// Members after the failed member are started.
     Continue,
 }
 
-/// Extension: whether a workload is scaled to zero during a restore in place. Auto (the default): it is scaled to
-/// zero, restored, and scaled back. Never: its pods keep running during the restore, and may read partially written
-/// files and overwrite restored files.
+/// Extension: whether a workload is scaled to zero during a restore in place. Auto (the default): the workload is
+/// scaled to zero, restored, and scaled back. Never: its pods keep running during the restore, and may read partially
+/// written files and overwrite restored files.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Quiesce {
     /// Scale to zero, restore, scale back.
@@ -50,23 +50,23 @@ pub enum Quiesce {
     Never,
 }
 
-/// Extension: what happens to a workload whose data is half restored at the end of a restore. StayDown (the default):
-/// it stays at zero replicas, with an annotation that gives the cause, until a restore of the data succeeds.
-/// ScaleBack: it is scaled back, and starts with the data as it is.
+/// Extension: what happens to a workload whose data is partially restored at the end of a restore. StayDown (the
+/// default): the workload stays at zero replicas, with an annotation that gives the cause, until a restore of the data
+/// succeeds. ScaleBack: the workload is scaled back, and starts with the data as it is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum AfterFailure {
-    /// It stays at zero replicas, with an annotation that contains its former replicas and the cause. The next
-    /// successful restore of the data scales it back.
+    /// The workload stays at zero replicas, with an annotation that contains the former number of replicas and the
+    /// cause. The next successful restore of the data scales the workload back.
     StayDown,
-    /// It is scaled back, and starts with the data as it is.
+    /// The workload is scaled back, and starts with the data as it is.
     ScaleBack,
 }
 
-/// Extension: what happens to files that are not in the snapshots. Keep (the default): they are kept. Delete: those
-/// that the rule selects are deleted after everything else is restored.
+/// Extension: what happens to files that are not in the snapshots. Keep (the default): these files are kept.
+/// Delete: these files are deleted if the rule selects them, after everything else is restored.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Extraneous {
-    /// They are kept.
+    /// The files are kept.
     Keep,
     /// Files that the rule selects by paths, include and exclude, and that are in no snapshot of the host, are
     /// deleted after everything else is restored. Volumes that are mounted below a path are skipped.
@@ -79,7 +79,7 @@ pub enum Extraneous {
 pub enum Ownership {
     /// Owners are restored, or the restore fails before data is changed. Requires that the Job may run as root.
     Keep,
-    /// Files belong to the user of the Job. It does not run as root, which the Pod Security level `restricted`
+    /// Files belong to the user of the Job. The Job does not run as root, which the Pod Security level `restricted`
     /// allows.
     Ignore,
 }
@@ -101,7 +101,7 @@ pub struct TaskRef {
 pub struct Param {
     /// Name of the variable.
     pub name: String,
-    /// Its value.
+    /// Value of the variable.
     pub value: String,
 }
 
@@ -109,17 +109,18 @@ pub struct Param {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
-    /// Group and version: `apps/v1` of workloads, `v1` of PersistentVolumeClaim and ReplicationController. Defaults
-    /// to that of the kind. Ignored for an AppBinding.
+    /// Group and version: `apps/v1` for workloads, `v1` for PersistentVolumeClaim and ReplicationController. Defaults
+    /// to the group and version of the kind. Ignored for an AppBinding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
-    /// Kind: `Deployment`, `StatefulSet`, `DaemonSet`, `ReplicaSet`, `ReplicationController` or `PersistentVolumeClaim`.
+    /// Kind: `Deployment`, `StatefulSet`, `DaemonSet`, `ReplicaSet`, `ReplicationController` or
+    /// `PersistentVolumeClaim`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Name of the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Namespace of the object. Defaults to that of the session.
+    /// Namespace of the object. Defaults to the namespace of the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
@@ -129,8 +130,8 @@ pub struct TargetRef {
 pub struct RepositoryRef {
     /// Name of the Repository.
     pub name: String,
-    /// Its namespace. Defaults to that of the referring object. Another namespace must be allowed by the Repository's
-    /// usagePolicy.
+    /// Namespace of the Repository. Defaults to the namespace of the referring object. If the namespaces differ, the
+    /// Repository's usagePolicy must allow the reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
@@ -150,7 +151,7 @@ pub struct InvokerIdentity {
 /// Fields of a target that cannot change.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct TargetIdentity {
-    /// Its alias. If absent, hosts have default names.
+    /// Alias of the target. If absent, hosts have default names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
     /// The object.
@@ -162,36 +163,38 @@ pub struct TargetIdentity {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
-    /// Hosts of this rule. If empty, every host that no other rule names; at most one rule may have an empty list.
+    /// Hosts of this rule. If empty, the rule applies to every host that no other rule names. At most one rule may
+    /// have an empty list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub target_hosts: Vec<String>,
     /// Host whose backup is restored. Defaults to the target host itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_host: Option<String>,
-    /// Snapshot ids, or `latest`. Cannot be used together with `paths`. They must belong to the source host.
+    /// Snapshot IDs, or `latest`. Cannot be used together with `paths`. The snapshots must belong to the source host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<String>,
     /// Paths to restore, each from the newest snapshot of the source host that contains it. Each path must be within
     /// a volume mount.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
-    /// Extension: only snapshots at or before this time (RFC 3339), and only of backup runs that were complete then.
-    /// When absent, the newest. Cannot be used together with snapshot ids.
+    /// Extension: restore only snapshots taken at or before this time (RFC 3339), and only from backup runs that were
+    /// complete at this time. When absent, the newest snapshots are restored. Cannot be used together with snapshot
+    /// IDs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub as_of: Option<String>,
     /// Extension: number of newer matching backup runs to skip. Defaults to 0, the newest run. Cannot be used
-    /// together with snapshot ids.
+    /// together with snapshot IDs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub previous: Option<i32>,
-    /// Extension: only snapshots with all of these tags. Cannot be used together with snapshot ids.
+    /// Extension: restore only snapshots with all of these tags. Cannot be used together with snapshot IDs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Only files that match one of these restic patterns.
+    /// Restore only files that match one of these restic patterns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
-    /// No files that match one of these restic patterns.
+    /// Do not restore files that match one of these restic patterns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
 }
@@ -206,7 +209,7 @@ pub struct EmptyDirSettings {
     /// Size limit, for example `1Gi`. No limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_limit: Option<k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
-    /// Do not cache repository metadata in it. Default: false.
+    /// Do not cache repository metadata in this volume. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_caching: Option<bool>,
 }
@@ -234,12 +237,12 @@ fn one() -> Option<i32> {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleInForce {
-    /// The expression.
+    /// Cron expression.
     pub schedule: String,
-    /// Its time zone.
+    /// Time zone of the schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// Time at which the object was created, its schedule was set, or it was resumed.
+    /// Time at which the object was created or resumed, or its schedule was set.
     pub since: Time,
 }
 
@@ -252,41 +255,42 @@ pub const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$";
 pub struct RetentionPolicy {
     /// Name of the policy, for information.
     pub name: String,
-    /// Number of newest snapshots to keep. None by this rule when absent.
+    /// Number of newest snapshots to keep. When absent, this rule keeps no snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<i64>,
-    /// Number of hours of which the newest snapshot is kept. None by this rule when absent.
+    /// Number of hours for each of which the newest snapshot is kept. When absent, this rule keeps no snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_hourly: Option<i64>,
-    /// Number of days of which the newest snapshot is kept. None by this rule when absent.
+    /// Number of days for each of which the newest snapshot is kept. When absent, this rule keeps no snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_daily: Option<i64>,
-    /// Number of weeks of which the newest snapshot is kept. None by this rule when absent.
+    /// Number of weeks for each of which the newest snapshot is kept. When absent, this rule keeps no snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_weekly: Option<i64>,
-    /// Number of months of which the newest snapshot is kept. None by this rule when absent.
+    /// Number of months for each of which the newest snapshot is kept. When absent, this rule keeps no snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_monthly: Option<i64>,
-    /// Number of years of which the newest snapshot is kept. None by this rule when absent.
+    /// Number of years for each of which the newest snapshot is kept. When absent, this rule keeps no snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_yearly: Option<i64>,
     /// Snapshots with any of these tags are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep_tags: Vec<String>,
-    /// Remove data that no snapshot uses any more from the repository.
+    /// Remove data from the repository if no snapshot uses it any more.
     pub prune: bool,
     /// Only report what would be removed. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
 }
 
-/// kstatus and Stash phases of an invoker (BackupConfiguration, BackupBatch).
+/// Phase of an invoker (BackupConfiguration, BackupBatch), with the values of kstatus and Stash.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum InvokerPhase {
     /// The spec is not valid, or uses a feature that is not implemented; see the ValidationPassed condition.
     Invalid,
     /// Backups can be taken.
     Ready,
-    /// An object that it names is missing, or a backup could not be taken for another reason; see its conditions.
+    /// An object that the invoker names is missing, or a backup could not be taken for another reason; see the
+    /// conditions of the invoker.
     NotReady,
 }

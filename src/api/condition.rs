@@ -13,9 +13,9 @@ pub struct Condition {
     pub type_: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// When the status last changed.
+    /// Time at which the status last changed.
     pub last_transition_time: Time,
-    /// Generation of the object this was observed for.
+    /// Generation of the object for which the condition was observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Severity, if it is set.

@@ -24,34 +24,34 @@ use crate::api::schema;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionSpec {
-    /// Image of the container. Defaults to Stash's own. Declared; not implemented.
+    /// Image of the container. Defaults to the image of Stash. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Entry point. Defaults to that of the image.
+    /// Entry point. Defaults to the entry point of the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Working directory. Defaults to that of the image.
+    /// Working directory. Defaults to the working directory of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
     /// Ports of the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::embedded::<Vec<ContainerPort>>")]
     pub ports: Vec<ContainerPort>,
-    /// Volumes of the Task that it mounts.
+    /// Volumes of the Task that the container mounts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::embedded::<Vec<VolumeMount>>")]
     pub volume_mounts: Vec<VolumeMount>,
-    /// Block devices that it uses.
+    /// Block devices that the container uses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::embedded::<Vec<VolumeDevice>>")]
     pub volume_devices: Vec<VolumeDevice>,
     /// Settings of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_settings: Option<ContainerRuntimeSettings>,
-    /// Removed from Kubernetes in 1.25; not used. Must be absent.
+    /// PodSecurityPolicy was removed from Kubernetes in 1.25. This field is not used and must be absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_security_policy_name: Option<String>,
 }

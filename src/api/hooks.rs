@@ -1,4 +1,4 @@
-//! Hooks: declared as in Stash. An object that uses one is rejected as NotSupported.
+//! Hooks: declared as in Stash. An object that uses a hook is rejected as NotSupported.
 
 use k8s_openapi::api::core::v1::{ExecAction, HTTPGetAction, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::schema;
 
-/// One action: a command, an HTTP request or a TCP connection. If several are set, all run, in this order.
+/// One action: a command, an HTTP request or a TCP connection. If several are set, all of them run, in this order.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Handler {
@@ -22,11 +22,11 @@ pub struct Handler {
     /// HTTP POST request. A status from 200 to 399 is a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_post: Option<HttpPostAction>,
-    /// TCP connection. If it can be opened, this is a success.
+    /// TCP connection. The action succeeds if the connection can be opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<TCPSocketAction>")]
     pub tcp_socket: Option<TCPSocketAction>,
-    /// Container in which the command runs, and whose port names can be used. Defaults to the first one.
+    /// Container in which the command runs, and whose port names can be used. Defaults to the first container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
 }
@@ -50,7 +50,7 @@ pub struct HttpPostAction {
     /// Headers of the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http_headers: Vec<HttpHeader>,
-    /// Body of the request. None when absent.
+    /// Body of the request. When absent, the request has no body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     /// Form fields. They have precedence over `body`.
@@ -63,7 +63,7 @@ pub struct HttpPostAction {
 pub struct HttpHeader {
     /// Name of the header.
     pub name: String,
-    /// Its value.
+    /// Value of the header.
     pub value: String,
 }
 
@@ -73,7 +73,7 @@ pub struct FormEntry {
     /// Name of the field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Its values.
+    /// Values of the field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }

@@ -45,13 +45,13 @@ pub struct RepositorySpec {
     /// Default: false. Not allowed for `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wipe_out: Option<bool>,
-    /// Extension: whether the first backup may create the bucket. `IfBucketExists` (the default): it creates only the
-    /// repository, and fails with BucketMissing if the bucket does not exist. `Always`: it also creates the bucket,
-    /// if the credentials allow it. Neither replaces a repository that is lost. Not used for `local`.
+    /// Extension: whether the first backup may create the bucket. `IfBucketExists` (the default): the backup creates
+    /// only the repository, and fails with BucketMissing if the bucket does not exist. `Always`: the backup also
+    /// creates the bucket, if the credentials allow it. Neither value replaces a lost repository. Not used for `local`.
     #[serde(default, skip_serializing_if = "CreateBucket::is_default")]
     #[schemars(default = "CreateBucket::default")]
     pub create: CreateBucket,
-    /// Namespaces whose objects may refer to it. When absent, only its own namespace.
+    /// Namespaces whose objects may refer to the Repository. When absent, only the namespace of the Repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_policy: Option<UsagePolicy>,
     /// Extension: settings of the pods of the Repository's own Jobs, which list its snapshots, check storage that did
@@ -88,7 +88,7 @@ impl CreateBucket {
 }]))]
 pub struct Backend {
     /// Secret in the Repository's namespace with RESTIC_PASSWORD (the encryption key) and the credentials of the
-    /// storage. It must be set.
+    /// storage. This field must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_secret_name: Option<String>,
     /// A volume: PersistentVolumeClaim, hostPath or NFS.
@@ -114,7 +114,7 @@ pub struct Backend {
     pub rest: Option<RestBackend>,
 }
 
-/// A repository on a volume: any volume source of Kubernetes, next to these fields.
+/// A repository on a volume. The fields of any volume source of Kubernetes are set next to these fields.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalBackend {
@@ -167,15 +167,15 @@ impl JsonSchema for LocalBackend {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct S3Backend {
-    /// Host or URL, for example `s3.amazonaws.com` or `https://minio.example:9000`. HTTPS unless the URL begins with
-    /// http://.
+    /// Host or URL, for example `s3.amazonaws.com` or `https://minio.example:9000`. HTTPS is used unless the URL begins
+    /// with http://.
     pub endpoint: String,
     /// Name of the bucket.
     pub bucket: String,
     /// Folder in the bucket, for example `demo/shop`. Defaults to the root of the bucket. A leading slash is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// Region of the bucket, for example `eu-central-1`. When absent, it is requested from the storage.
+    /// Region of the bucket, for example `eu-central-1`. When absent, the region is requested from the storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// Accept any certificate. Default: false. For your own CA use the key CA_CERT_DATA of the Secret instead.
@@ -233,7 +233,7 @@ pub struct RestBackend {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsagePolicy {
-    /// Namespaces whose objects may refer to it.
+    /// Namespaces whose objects may refer to the Repository.
     #[serde(default)]
     pub allowed_namespaces: AllowedNamespaces,
 }
@@ -245,8 +245,8 @@ pub struct UsagePolicy {
     "message": "from: Selector needs a selector"
 }]))]
 pub struct AllowedNamespaces {
-    /// Same (the default): only its own namespace. Selector: namespaces whose labels match `selector`. All: every
-    /// namespace.
+    /// Same (the default): only the namespace of the Repository. Selector: namespaces whose labels match `selector`.
+    /// All: every namespace.
     #[serde(default)]
     #[schemars(default = "FromNamespaces::default")]
     pub from: FromNamespaces,
@@ -256,15 +256,15 @@ pub struct AllowedNamespaces {
     pub selector: Option<LabelSelector>,
 }
 
-/// Namespaces whose objects may refer to the Repository. Same (the default): only its own. Selector: those whose
-/// labels match `selector`. All: every namespace.
+/// Namespaces whose objects may refer to the Repository. Same (the default): only the namespace of the Repository.
+/// Selector: namespaces whose labels match `selector`. All: every namespace.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum FromNamespaces {
-    /// All.
+    /// Every namespace.
     All,
-    /// Those whose labels match the selector.
+    /// Namespaces whose labels match the selector.
     Selector,
-    /// Only its own.
+    /// Only the namespace of the Repository.
     #[default]
     Same,
 }
@@ -294,29 +294,30 @@ pub struct RepositoryStatus {
     /// Number of snapshots that the last retention removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots_removed_on_last_cleanup: Option<i64>,
-    /// Objects that use it; the first hundred.
+    /// The first hundred objects that use the Repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<Reference>,
     /// Extension: conditions, including Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Extension: whether the storage answers. Not set if it has never failed to answer.
+    /// Extension: whether the storage answers. Not set if the storage has always answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reachability: Option<Reachability>,
     /// Bucket and prefix that were last opened with this Repository, `bucket/prefix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opened_store: Option<String>,
     /// Extension: location where a repository was last found, or a backup succeeded: `bucket/prefix`, or a hash of
-    /// volume and folder. While the spec has this location, a missing repository is a failure, and no backup creates
-    /// one.
+    /// volume and folder. While the spec has this location, a missing repository is a failure, and backups do not
+    /// create a repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_place: Option<String>,
-    /// Time at which a failed session last left snapshots. If later than `sync.backupTime`, they will be listed.
+    /// Time at which a failed session last left snapshots. If later than `sync.backupTime`, the snapshots will be
+    /// listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_request_time: Option<Time>,
-    /// Time at which a session last reported that the storage does not answer its Job. If later than
-    /// `reachability.lastProbeTime`, the Repository will check the storage itself.
+    /// Time at which a session last reported that the storage does not answer the session's Job. If later than
+    /// `reachability.lastProbeTime`, a Job of the Repository will check the storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_request_time: Option<Time>,
     /// Time at which a session last failed because of the storage. If later than `sync.triedTime`, the repository
@@ -327,10 +328,11 @@ pub struct RepositoryStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub steps: Vec<StepStatus>,
-    /// Extension: state of the list of its Snapshots.
+    /// Extension: state of the list of the Repository's Snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncStatus>,
-    /// Extension: namespaces that hold the slots for its Jobs. Present only while sessions wait for a slot.
+    /// Extension: namespaces that hold the slots for the Repository's Jobs. Present only while sessions wait for a
+    /// slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<SlotsStatus>,
 }
@@ -347,7 +349,7 @@ pub struct SlotsStatus {
     pub most: i64,
     /// Number of sessions that wait for a slot.
     pub waiting: i64,
-    /// Namespaces that hold slots, in descending order of their number; the first twenty.
+    /// The first twenty namespaces that hold slots, in descending order of the number of slots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace"]))]
     pub holders: Vec<SlotHolder>,
@@ -358,7 +360,7 @@ pub struct SlotsStatus {
 pub struct SlotHolder {
     /// The namespace.
     pub namespace: String,
-    /// Number of slots that it holds.
+    /// Number of slots that the namespace holds.
     pub count: i64,
 }
 
@@ -379,10 +381,10 @@ pub struct SyncStatus {
     /// later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_time: Option<Time>,
-    /// Secret and spec with which the repository was last opened. `Ready` refers to them.
+    /// Secret and spec with which the repository was last opened. `Ready` refers to this Secret and spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opened: Option<OpenedWith>,
-    /// Secret and spec of the last attempt to open it, successful or not.
+    /// Secret and spec of the last attempt to open the repository, successful or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<OpenedWith>,
     /// The running Job.
@@ -418,17 +420,17 @@ pub struct SyncBegun {
     /// Time of the newest backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_time: Option<Time>,
-    /// Secret and spec that the Job opens the repository with.
+    /// Secret and spec with which the Job opens the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub with: Option<OpenedWith>,
 }
 
-/// Whether the storage answers. While it does not, one small Job checks it from time to time, and no other Job is
-/// started.
+/// Whether the storage answers. While the storage does not answer, one small Job checks it from time to time, and no
+/// other Job is started.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reachability {
-    /// The storage answers.
+    /// True if the storage answers.
     pub reachable: bool,
     /// Time of the last change.
     pub since: Time,
@@ -438,11 +440,11 @@ pub struct Reachability {
     /// End of the last check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_probe_time: Option<Time>,
-    /// Time of the next check, if a session waits then.
+    /// Time of the next check, if a session is waiting at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_probe_time: Option<Time>,
-    /// Hash of spec, version of the Secret, and annotation `lifeboat.stash.appscode.com/sync` at the last check. When
-    /// one of them changes, storage that does not answer is checked at once.
+    /// Hash of the spec, the version of the Secret, and the annotation `lifeboat.stash.appscode.com/sync` at the last
+    /// check. When one of them changes, storage that does not answer is checked at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_with: Option<String>,
 }

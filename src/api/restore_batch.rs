@@ -57,7 +57,7 @@ pub struct RestoreBatchSpec {
     /// The same as executionOrder: true is Sequential, false is Parallel. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintain_order: Option<bool>,
-    /// Extension: what happens to the members after a failed one, in Sequential order. Defaults to Stop.
+    /// Extension: what happens to the members after a failed member, in Sequential order. Defaults to Stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
     /// Hooks of the whole batch. Declared; not implemented.
@@ -67,34 +67,35 @@ pub struct RestoreBatchSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
-    /// Extension: only snapshots at or before this time (RFC 3339), and only of backup runs that were complete then.
-    /// Applies to every host whose rule has no asOf, previous or id. When absent, the newest. Cannot be used together
-    /// with backupSession.
+    /// Extension: use only snapshots at or before this time (RFC 3339), and only of backup runs that were complete at
+    /// that time. Applies to every host whose rule has no asOf, previous or id. When absent, the newest snapshots are
+    /// used. Cannot be used together with backupSession.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub as_of: Option<String>,
-    /// Extension: only snapshots that this BackupSession created (`name`, or `namespace/name`). Applies to every host
-    /// whose rule has no asOf, previous or id. The BackupSession may be deleted. When absent, snapshots of any
-    /// session.
+    /// Extension: use only snapshots that this BackupSession created (`name`, or `namespace/name`). Applies to every
+    /// host whose rule has no asOf, previous or id. The BackupSession may have been deleted. When absent, snapshots of
+    /// any session are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_session: Option<String>,
-    /// Extension: true cancels the run. The only field that may change; it cannot be set back. Default: false.
+    /// Extension: true cancels the run. This is the only field that may change; it cannot be set back. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
     /// The targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<RestoreMember>,
-    /// Extension: use the members of a BackupBatch instead.
+    /// Extension: use the members of a BackupBatch instead of `members`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_batch: Option<BackupBatchRef>,
 }
 
-/// Which members of which BackupBatch are restored.
+/// A BackupBatch, and which of its members are restored.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct BackupBatchRef {
     /// Name of the BackupBatch.
     pub name: String,
-    /// Its namespace. Defaults to that of the restore. Targets are always in the namespace of the restore.
+    /// Namespace of the BackupBatch. Defaults to the namespace of the restore. Targets are always in the namespace of
+    /// the restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Aliases of the members to restore, in this order. If empty, all members, in the order of the BackupBatch.
@@ -105,9 +106,9 @@ pub struct BackupBatchRef {
 /// Copy of the fields of a BackupBatch that a run uses.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Adopted {
-    /// The `spec.backupBatch` of the copy.
+    /// The `spec.backupBatch` from which the copy was made.
     pub from: BackupBatchRef,
-    /// Its Repository, unless the restore specifies one.
+    /// Repository of the BackupBatch, unless the restore specifies a Repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryRef>,
     /// The members.
@@ -141,9 +142,9 @@ pub struct RestoreMember {
     /// Hooks of this member. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Box<RestoreHooks>>,
-    /// Extension: maximum duration of this member, from its start, for example `30m`. After it the member fails, and
-    /// the batch continues as onFailure specifies. When absent, only the timeOut of the batch applies. That one
-    /// always applies.
+    /// Extension: maximum duration of this member, from its start, for example `30m`. After this time the member fails,
+    /// and the batch continues as onFailure specifies. When absent, only the timeOut of the batch applies. The timeOut
+    /// of the batch applies in every case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
@@ -168,7 +169,7 @@ pub struct RestoreBatchStatus {
     /// Duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_duration: Option<String>,
-    /// Deadline: time at which it fails if it has not ended.
+    /// Deadline: time at which the batch fails if it has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_deadline: Option<Time>,
     /// Conditions.
@@ -205,14 +206,14 @@ pub struct RestoreMemberStatus {
     /// Number of hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_hosts: Option<i32>,
-    /// Its phase.
+    /// Phase of the member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<MemberPhase>,
     /// Extension: time at which the member fails if it has not ended; set when it starts, if the member has a
     /// `timeOut`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// Extension: message: why the member waits, failed or was not started.
+    /// Extension: message that explains why the member waits, failed or was not started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Status of each host.

@@ -69,18 +69,18 @@ pub struct RestoreSessionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
-    /// Extension: only snapshots at or before this time (RFC 3339), and only of backup runs that were complete then.
-    /// Applies to every host whose rule has no asOf, previous or id. When absent, the newest. Cannot be used together
-    /// with backupSession.
+    /// Extension: use only snapshots at or before this time (RFC 3339), and only of backup runs that were complete at
+    /// that time. Applies to every host whose rule has no asOf, previous or id. When absent, the newest snapshots are
+    /// used. Cannot be used together with backupSession.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub as_of: Option<String>,
-    /// Extension: only snapshots that this BackupSession created (`name`, or `namespace/name`). Applies to every host
-    /// whose rule has no asOf, previous or id. The BackupSession may be deleted. When absent, snapshots of any
-    /// session.
+    /// Extension: use only snapshots that this BackupSession created (`name`, or `namespace/name`). Applies to every
+    /// host whose rule has no asOf, previous or id. The BackupSession may have been deleted. When absent, snapshots of
+    /// any session are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_session: Option<String>,
-    /// Extension: true cancels the run. The only field that may change; it cannot be set back. Default: false.
+    /// Extension: true cancels the run. This is the only field that may change; it cannot be set back. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
     /// Deprecated: use `target.rules`. Moved there when the object is created.
@@ -111,11 +111,11 @@ pub enum MemberPhase {
     /// Not started yet.
     #[default]
     Pending,
-    /// Everything that was planned for it is restored.
+    /// Everything that was planned for the member is restored.
     Succeeded,
     /// Running.
     Running,
-    /// Not everything of it was restored.
+    /// Not everything of the member was restored.
     Failed,
     /// Unknown.
     Unknown,
@@ -126,11 +126,11 @@ pub enum MemberPhase {
 /// Phase of a host.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum HostPhase {
-    /// Everything that was planned for it is restored.
+    /// Everything that was planned for the host is restored.
     Succeeded,
-    /// Not everything of it was restored.
+    /// Not everything of the host was restored.
     Failed,
-    /// Announced: from now on data may be overwritten.
+    /// The restore of the host is announced. From now on data may be overwritten.
     Running,
     /// Unknown.
     Unknown,
@@ -158,7 +158,7 @@ pub struct RestoreSessionStatus {
     /// Duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_duration: Option<String>,
-    /// Deadline: time at which it fails if it has not ended.
+    /// Deadline: time at which the restore fails if it has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_deadline: Option<Time>,
     /// Status of each host.
@@ -183,7 +183,7 @@ pub struct RestoreSessionStatus {
 pub struct HostRestoreStats {
     /// The host.
     pub hostname: String,
-    /// Its phase.
+    /// Phase of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<HostPhase>,
     /// Duration.
@@ -201,7 +201,7 @@ pub struct HostRestoreStats {
     /// Extension: host whose backup is restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_host: Option<String>,
-    /// Extension: node of its volumes, if they are bound to one; its Job runs there.
+    /// Extension: node of the host's volumes, if they are bound to a node. The Job of the host runs on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// Extension: the pinned snapshots, selected before data is changed.
@@ -210,15 +210,16 @@ pub struct HostRestoreStats {
     /// Extension: number of the attempt, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
-    /// Extension: attempts whose pod ran out of memory, was evicted, or ended without a result. The third one fails
-    /// the step; other failures of the infrastructure are retried until the deadline.
+    /// Extension: number of attempts whose pod ran out of memory, was evicted, or ended without a result. The third
+    /// such attempt fails the step; other failures of the infrastructure are retried until the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_deaths: Option<i32>,
-    /// Extension: number of attempts, from the first one, that ended before data was written. If equal to the number
-    /// of attempts, the data is unchanged. 0 if a Job no longer exists, and it is not known whether it wrote data.
+    /// Extension: number of attempts, from the first one, that ended before data was written. If equal to the number of
+    /// attempts, the data is unchanged. 0 if a Job no longer exists, and it is unknown whether that Job wrote data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwritten: Option<i32>,
-    /// Extension: time of the next attempt, not set if its Job may exist; or time since which the host can start.
+    /// Extension: time of the next attempt, or time since which the host can start. Not set if the Job of the attempt
+    /// may exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
     /// Extension: up to two owners of files to be restored, `uid:gid,uid:gid`, with which each volume is tested
@@ -239,7 +240,7 @@ pub struct HostRestoreStats {
     /// than `deleted` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more_deleted: Option<bool>,
-    /// Extension: progress, at most some seconds old.
+    /// Extension: progress, at most a few seconds old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
 }
@@ -252,7 +253,8 @@ pub struct PinnedSnapshot {
     /// Time of the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
-    /// The path of it that is restored. Not set if it has several paths, and all are restored.
+    /// The path of the snapshot that is restored. Not set if the snapshot has several paths, and all of them are
+    /// restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
@@ -288,12 +290,12 @@ pub struct QuiesceStatus {
     /// The workload.
     #[serde(rename = "ref", default)]
     pub ref_: TargetRef,
-    /// Its former replicas, which will be restored.
+    /// Number of replicas before the workload was scaled to zero, to which the workload will be scaled back.
     pub replicas: i32,
     /// State of the quiesce.
     pub state: QuiesceState,
     /// True if the workload was already at zero, because an earlier restore left its data half restored. False after
-    /// it is scaled back although the data is still half restored (`afterFailure: ScaleBack`).
+    /// the workload is scaled back although the data is still half restored (`afterFailure: ScaleBack`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<bool>,
 }
@@ -306,13 +308,13 @@ pub enum QuiesceState {
     Announced,
     /// The workload has no pods.
     Quiesced,
-    /// Scaled back to its former replicas.
+    /// The workload is scaled back to its former replicas.
     Resumed,
     /// The workload was deleted, so it is not scaled back.
     Gone,
-    /// A user or another controller scaled it up during the restore, and now controls its replicas.
+    /// A user or another controller scaled the workload up during the restore, and now controls its replicas.
     Broken,
-    /// It stays at zero, because its data is half restored; it has the annotation.
+    /// The workload stays at zero, with the annotation, because its data is half restored.
     Held,
 }
 
@@ -362,11 +364,11 @@ pub struct StepStatus {
     pub name: String,
     /// Number of the attempt, from 1.
     pub attempt: i32,
-    /// Extension: attempts whose pod ran out of memory, was evicted, or ended without a result. The third one fails
-    /// the step; other failures of the infrastructure are retried until the deadline.
+    /// Extension: number of attempts whose pod ran out of memory, was evicted, or ended without a result. The third
+    /// such attempt fails the step; other failures of the infrastructure are retried until the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_deaths: Option<i32>,
-    /// The step has ended.
+    /// True if the step has ended.
     #[serde(default)]
     pub done: bool,
     /// Time of the next attempt.

@@ -77,8 +77,8 @@ pub fn finish(crd: &CustomResourceDefinition) -> Value {
     value
 }
 
-/// The same schema for a spec alone, directly from its type: a whole CRD takes several times as long, and the
-/// operator needs the limits of a kind before it validates the first object.
+/// The same schema for a spec alone, generated directly from its type. Generating a whole CRD takes several times as
+/// long, and the operator needs the limits of a kind before it validates the first object.
 pub fn of_spec<T: JsonSchema>() -> Value {
     // With the same settings as kube.
     let settings = SchemaSettings::openapi3().with(|s| {

@@ -1,4 +1,5 @@
-//! Snapshot: represents one restic snapshot. Deleting the object deletes no data, and the next list creates it again.
+//! Snapshot: represents one restic snapshot. Deleting the object does not delete data. The next list creates the object
+//! again.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
@@ -31,34 +32,34 @@ pub struct SnapshotSpec {}
 /// Data of restic about a snapshot.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct SnapshotStatus {
-    /// Extension: its full id.
+    /// Extension: full id of the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Extension: time of the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
-    /// Id of its root folder.
+    /// Id of the snapshot's root folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<String>,
-    /// Paths that it contains.
+    /// Paths that the snapshot contains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
     /// Host of the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// User that created it.
+    /// User that created the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// User id of the process that created it.
+    /// User id of the process that created the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<i32>,
-    /// Group id of the process that created it.
+    /// Group id of the process that created the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<i32>,
-    /// Its tags.
+    /// Tags of the snapshot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Name of its Repository.
+    /// Name of the Repository that contains the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
 }

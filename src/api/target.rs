@@ -19,8 +19,8 @@ fn volume_mounts(generator: &mut SchemaGenerator) -> Schema {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupTarget {
-    /// Host name of its snapshots; a StatefulSet adds `-<ordinal>`, a DaemonSet `-<node>`. Defaults to `host-0`
-    /// (`host-<ordinal>`, the node's name). Must be unique in a batch.
+    /// Host name of the target's snapshots; a StatefulSet adds `-<ordinal>`, a DaemonSet `-<node>`. Defaults to
+    /// `host-0` (StatefulSet: `host-<ordinal>`, DaemonSet: the node's name). Must be unique in a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
     /// The workload or PVC.
@@ -53,13 +53,13 @@ pub struct BackupTarget {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreTarget {
-    /// What driver Mock restores, which exists in tests only.
+    /// What driver Mock restores. Driver Mock exists in tests only.
     #[cfg(test)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub mock: Option<MockTarget>,
     /// Host name of the backup; a StatefulSet adds `-<ordinal>`, a DaemonSet `-<node>`. Defaults to `host-0`
-    /// (`host-<ordinal>`, the node's name). Must be unique in a batch.
+    /// (StatefulSet: `host-<ordinal>`, DaemonSet: the node's name). Must be unique in a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
     /// The workload or PVC.
@@ -70,11 +70,11 @@ pub struct RestoreTarget {
     #[schemars(schema_with = "volume_mounts")]
     pub volume_mounts: Vec<VolumeMount>,
     /// Number of replicas for which PVCs of volumeClaimTemplates are created. When absent, one set of PVCs without
-    /// ordinal.
+    /// ordinal is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Templates of PVCs to create and restore into, instead of `ref`. volumeMounts use their names without
-    /// `-${POD_ORDINAL}`. The PVCs are kept when the session is deleted.
+    /// Templates of PVCs to create and restore into, instead of `ref`. volumeMounts use the names of the templates
+    /// without `-${POD_ORDINAL}`. The PVCs are kept when the session is deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_claim_templates: Vec<PvcTemplate>,
     /// Rules: which snapshots are restored to which hosts. At least one is required.
@@ -98,7 +98,7 @@ pub struct RestoreTarget {
     /// with a DaemonSet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extraneous: Option<Extraneous>,
-    /// Extension: with true, a restore of nothing succeeds. Default: false, it fails.
+    /// Extension: with true, a restore that restores nothing succeeds. Default: false, such a restore fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_empty: Option<bool>,
 }
@@ -110,14 +110,14 @@ impl RestoreTarget {
     }
 }
 
-/// What driver Mock restores, which exists in tests only.
+/// What driver Mock restores. Driver Mock exists in tests only.
 #[cfg(test)]
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct MockTarget {
     /// Address of the system.
     pub endpoint: String,
-    /// What is restored in it.
+    /// What is restored in the system.
     pub shelf: String,
-    /// Secret with its `token`.
+    /// Secret with the `token` of the system.
     pub secret: String,
 }

@@ -38,7 +38,7 @@ pub struct FunctionRef {
     /// Name of the Function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Values for its variables.
+    /// Values for the variables of the Function.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub params: Vec<Param>,
 }

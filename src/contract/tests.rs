@@ -1,4 +1,4 @@
-//! What goes between operator and Jobs: versions, and what surroundings do to it.
+//! Documents that the operator and its Jobs exchange: their versions, and what their environment does to them.
 
 use crate::contract::restic::{
     Absent, Answer, Backup, Counts, Detail, Pins, RepositoryAccess, Restored, Settings, Step, reads_what_is_there,
@@ -25,7 +25,7 @@ fn another_version_is_refused() {
     }
 }
 
-/// What the version before wrote, recorded as it wrote it: a Job in flight during an upgrade must not be lost.
+/// Documents of the previous version, recorded as it wrote them: a Job that runs during an upgrade must not be lost.
 ///
 /// Closes: defect 9 of the second engine.
 #[test]
@@ -84,7 +84,7 @@ fn documents_of_the_version_before_are_read() {
     assert_eq!(answer(6), Answer::Listed { snapshots: 3, written: 1, removed: 2, absent: Some(Absent::Bucket) });
     assert_eq!((answer(7), answer(8)), (Answer::Probed, Answer::Wiped { snapshots: 3 }));
     assert_eq!((outcomes[9].failure.as_ref().unwrap().exit_code, outcomes[9].untouched), (Some(10), true));
-    // What tests write in its name is what it wrote.
+    // What tests write in the form of the previous version equals what it wrote.
     for (text, outcome) in texts.iter().zip(&outcomes) {
         let written: serde_json::Value = serde_json::from_str(text).unwrap();
         let mut again = upgrade::before(serde_json::to_value(outcome).unwrap());

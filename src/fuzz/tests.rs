@@ -1,4 +1,4 @@
-//! The corpus, and mutations of it, on a stable compiler.
+//! The corpus and its mutations, on a stable compiler.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use crate::fuzz::mutate::{Dice, edge, mutate_document};
 use crate::fuzz::*;
 
-/// Mutations of each target; LIFEBOAT_FUZZ_SECONDS goes on for that long instead.
+/// Mutations of each target; with LIFEBOAT_FUZZ_SECONDS, mutations continue for that time instead.
 const MUTATIONS: usize = 1500;
-/// No input may take longer. Wide, because tests share a machine.
+/// Maximum time for one input. It is generous, because tests share a machine.
 const LONGEST: Duration = Duration::from_secs(20);
 
 fn mutate_bytes(data: &mut Vec<u8>, dice: &mut Dice) {
@@ -111,8 +111,8 @@ fn any_name_and_annotation_can_be_read() {
     fuzz("names");
 }
 
-/// Of the largest objects that each definition admits (all of them: `make bench-admission`): the answer is short, and
-/// its work is counted, not timed.
+/// For the largest objects that each definition admits (all of them: `make bench-admission`), the answer is short. Its
+/// work is counted, not timed.
 #[test]
 fn the_largest_objects_are_judged_in_few_words() {
     const EVERY: usize = 97;
@@ -132,7 +132,8 @@ fn the_largest_objects_are_judged_in_few_words() {
     }
 }
 
-/// What the generator makes is large: near the size of an object, or with as much as its definition admits.
+/// The objects of the generator are large: near the maximum size of an object, or with as many entries as the
+/// definition admits.
 #[test]
 fn the_largest_objects_are_large() {
     let (spec, shapes) = &KITCHEN[admission::KINDS.iter().position(|(kind, _)| *kind == "RestoreBatch").unwrap()];
@@ -147,14 +148,14 @@ fn the_largest_objects_are_large() {
     assert!(length > 50_000, "{length}");
 }
 
-/// The bodies do find defects: one with a defect is caught.
+/// The fuzz bodies do find defects: a body with a defect is caught.
 #[test]
 fn a_body_that_panics_is_caught() {
     let caught = catch_unwind(|| feed("broken", |data| assert!(data.len() < 3), b"{\"a\":1}"));
     assert!(caught.is_err());
 }
 
-/// Every corpus reaches what it is for: its seeds are no noise.
+/// The seeds of every corpus are valid input for their target.
 #[test]
 fn the_seeds_are_read() {
     let documents =

@@ -48,7 +48,7 @@ const GRACE: u32 = 3;
 /// How an attempt at a step ends.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    /// All of it done.
+    /// Everything is done.
     Ok,
     /// It fails with this class and reason.
     Fails(Class, &'static str),
@@ -102,7 +102,7 @@ struct FakeJob {
     deleted: Option<Timestamp>,
     /// The Job is gone, its pod is not.
     orphan: bool,
-    /// What was seen of it last, and when.
+    /// What was last seen of the Job, and when.
     seen: RefCell<Option<(Timestamp, JobSeen)>>,
 }
 
@@ -184,7 +184,7 @@ pub struct Jobs {
     contents: BTreeMap<String, Value>,
     /// Keys and attempts in the order of their creation.
     pub created: Vec<(String, i32)>,
-    /// The same, as they were made.
+    /// The same Jobs, as they were created.
     pub made: Vec<Job>,
     /// Restore and backup steps that ended well.
     pub done: BTreeSet<String>,
@@ -451,7 +451,7 @@ impl Jobs {
     }
 }
 
-/// What the second system answers.
+/// The answer of the second system.
 fn of_mock(task: &Task, work: &mock::Work, end: &End) -> contract::Answer {
     let tally = |done| Tallies::default().with(mock::ITEMS, done);
     let Some(act) = &work.act else {
@@ -478,7 +478,7 @@ pub fn work(job: &Job) -> Work {
     task(job).work.restic().unwrap().clone()
 }
 
-/// The same, without the repository.
+/// The step in a Job.
 pub fn step(job: &Job) -> Step {
     work(job).step
 }

@@ -1,4 +1,4 @@
-//! With real sockets: slow clients, greedy ones, and what others get meanwhile.
+//! With real sockets: slow clients, greedy clients, and what other clients get meanwhile.
 
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,7 +17,7 @@ const LIMITS: Limits = Limits {
     head: 8 * 1024,
     drain: Duration::from_secs(20),
 };
-/// Longest wait for what happens at once.
+/// Maximum wait for something that should happen at once.
 const SOON: Duration = Duration::from_secs(10);
 
 struct Server {
@@ -52,10 +52,10 @@ async fn from(peer: [u8; 4], to: SocketAddr, text: &str) -> TcpStream {
     stream
 }
 
-/// All that is answered until the connection ends.
+/// Everything that the server sends until the connection ends.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut said = Vec::new();
-    // The end of a connection that was dropped with bytes unread is an error of the reader.
+    // If the server drops a connection with unread bytes, the reader gets an error.
     let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut said)).await.expect("the connection ends");
     String::from_utf8_lossy(&said).into_owned()
 }
@@ -76,7 +76,7 @@ async fn a_request_that_is_not_over_in_time_is_ended_whatever_it_waits_for() {
         assert_eq!(rest(&mut slow).await, "", "{text}");
         assert!(began.elapsed() >= REQUEST, "{text}");
     }
-    // One byte now and then is no progress.
+    // One byte from time to time is not progress.
     let mut slow = from([127, 0, 0, 1], server.addr, HALF).await;
     let began = Instant::now();
     while began.elapsed() < SOON && slow.write_all(b"x").await.is_ok() {
@@ -111,7 +111,7 @@ async fn a_connection_rests_longer_than_a_request_may_take() {
     assert_eq!(rest(&mut idle).await, "");
 }
 
-/// The attack: one pod opens every connection that there is.
+/// The attack: one pod opens all available connections.
 #[tokio::test]
 async fn who_takes_all_places_gives_them_to_others() {
     let server = start(Limits { request: SOON * 6, ..LIMITS }).await;
@@ -121,7 +121,7 @@ async fn who_takes_all_places_gives_them_to_others() {
     }
     let mut asking = vec![];
     for i in 1..=LIMITS.connections / 2 {
-        // Each before the next: what one asks is not ended by those who come after it.
+        // Each request is made before the next: a client's request is not ended by later clients.
         let mut other = from([127, 0, 0, u8::try_from(i).unwrap()], server.addr, WHOLE).await;
         assert!(rest(&mut other).await.ends_with("ok"), "{i}");
         asking.push(from([127, 0, 0, u8::try_from(i).unwrap()], server.addr, HALF).await);
@@ -130,7 +130,7 @@ async fn who_takes_all_places_gives_them_to_others() {
         other.write_all(b" x\r\nConnection: close\r\n\r\n").await.unwrap();
         assert!(rest(other).await.ends_with("ok"));
     }
-    // The oldest went.
+    // The oldest connection was closed.
     assert_eq!(rest(&mut greedy[0]).await, "");
 }
 
@@ -148,7 +148,7 @@ async fn the_end_waits_for_requests_and_for_nothing_else() {
     let server = start(Limits { request: SOON * 6, ..LIMITS }).await;
     let _idle = from([127, 0, 0, 1], server.addr, "").await;
     let mut asking = from([127, 0, 0, 1], server.addr, HALF).await;
-    // It is heard before the end.
+    // The answer to another request shows that the server has accepted the first connection before the stop.
     let mut other = from([127, 0, 0, 2], server.addr, WHOLE).await;
     assert!(rest(&mut other).await.ends_with("ok"));
     server.stop.send(()).unwrap();

@@ -1,4 +1,4 @@
-//! Bad manifests, each with what it must be told: `# expect: field: text` in its first lines. And good ones.
+//! Bad manifests, each with the expected messages: `# expect: field: text` in its first lines. And good manifests.
 
 use lifeboat::admission::{Reason, check, message, object_reason};
 
@@ -15,7 +15,7 @@ fn each_is_told_what_is_wrong() {
         let errors = check(object["kind"].as_str().unwrap(), object, None);
         let told: Vec<String> = errors.iter().map(|e| message(std::slice::from_ref(e))).collect();
         let all = expected.iter().all(|e| told.iter().any(|t| t.starts_with(e)));
-        // As many as expected: one mistake is one message, not a cascade.
+        // As many as expected: one mistake causes one message, not a cascade.
         if expected.is_empty()
             || !all
             || told.len() != expected.len()

@@ -1,13 +1,13 @@
-//! Objects made to be expensive: each is refused at once, in few words, by both doors and by the webhook.
+//! Objects that are made to be expensive: each is refused at once, in few words, by both checks and by the webhook.
 
 use std::time::{Duration, Instant};
 
 use lifeboat::admission::{check, default, message, review};
 use serde_json::{Value, json};
 
-/// Wide, because tests share a machine and are not optimised: what was unbounded took many times as long.
+/// A long limit, because tests share a machine and are not optimised: without bounds, a check took many times as long.
 const SOON: Duration = Duration::from_mins(1);
-/// Of an answer of the webhook: 20 mistakes, each told twice (in the message and as a cause).
+/// Bytes of a response of the webhook: 20 mistakes, each reported twice (in the message and as a cause).
 const ANSWER: usize = 40_000;
 
 fn mounts(count: usize, pad: usize) -> Vec<Value> {
@@ -24,7 +24,7 @@ fn session(mounts: Vec<Value>, paths: Vec<String>) -> Value {
         "target": { "ref": reference, "volumeMounts": mounts, "rules": [{ "paths": paths }] } } })
 }
 
-/// Members of one target, each with a rule of so many hosts.
+/// Members of one target, each with a rule of `hosts` hosts.
 fn batch(members: usize, paths_each: usize, hosts: usize) -> Value {
     let members: Vec<Value> = (0..members)
         .map(|m| {
@@ -37,7 +37,7 @@ fn batch(members: usize, paths_each: usize, hosts: usize) -> Value {
     json!({ "metadata": { "name": "x" }, "spec": { "repository": { "name": "r" }, "members": members } })
 }
 
-/// What it is told by both doors and by the webhook; an answer in bounded time and length.
+/// The message of both checks and of the webhook. Fails unless the time and the length of the response are bounded.
 fn told(kind: &str, object: &Value) -> String {
     let begun = Instant::now();
     let mut defaulted = object.clone();
@@ -56,7 +56,7 @@ fn told(kind: &str, object: &Value) -> String {
     text
 }
 
-/// The payload that ended an operator of 512 MiB: 2000 paths, 400 mounts, 110 KB.
+/// The payload that killed an operator of 512 MiB: 2000 paths, 400 mounts, 110 KB.
 #[test]
 fn many_paths_and_mounts_are_refused_at_once() {
     let text = told("RestoreSession", &session(mounts(400, 200), paths(2000, "/q")));
@@ -65,7 +65,7 @@ fn many_paths_and_mounts_are_refused_at_once() {
     assert_eq!(text, "spec.target.rules[0].paths: has 2000 items; 256 are possible");
 }
 
-/// As large as the limits allow, and every path outside every mount.
+/// As large as the limits allow, with every path outside of every mount.
 #[test]
 fn a_mistake_names_few_of_many_mounts() {
     let text = told("RestoreSession", &session(mounts(100, 200), paths(256, "/q")));
@@ -76,7 +76,7 @@ fn a_mistake_names_few_of_many_mounts() {
     assert!(text.contains(" and 90 more)") && text.contains("237 more"), "{text}");
 }
 
-/// Two members of 1000 and 2000 paths took 13 and 46 seconds; a hundred of as many as there may be.
+/// Two members of 1000 and 2000 paths took 13 and 46 seconds; a hundred with the largest number of paths.
 #[test]
 fn many_paths_of_members_of_one_target_are_compared_at_once() {
     assert!(told("RestoreBatch", &batch(2, 2000, 0)).contains("256 are possible"));
@@ -123,7 +123,7 @@ fn any_json_is_answered_at_once() {
     }
 }
 
-/// A finalizer can be taken off, and a label set, however large the object is that was stored once.
+/// A finalizer can be removed, and a label set, however large the stored object is.
 #[test]
 fn an_oversized_object_whose_spec_stays_is_let_through() {
     let old = session(mounts(400, 200), paths(2000, "/q"));

@@ -1,8 +1,7 @@
-//! Nothing is accepted and then ignored: every field of every spec is either used or refused.
+//! No field is accepted and then ignored: every field of every spec is either used or refused.
 //!
-//! The fields come from the generated definitions, so that a new one fails here
-//! until somebody has decided. A refused field is set on a valid object, which
-//! must then be told so.
+//! The fields come from the generated definitions, so that a new field fails here until a decision is made. A refused
+//! field is set on a valid object, which must then get the message.
 
 use std::collections::BTreeSet;
 
@@ -75,12 +74,12 @@ fn mounts(at: &str) -> Vec<Entry> {
     .concat()
 }
 
-/// A member, or a session that is a batch of one.
+/// A member, or a session, which is a batch of one.
 fn part(at: &str, hook: &str) -> Vec<Entry> {
     let handler = json!({ "exec": { "command": ["true"] } });
     [
         used(at, &["task.name", "tempDir.medium", "tempDir.sizeLimit", "tempDir.disableCaching"]),
-        // Of its metadata, what a claim of the session can carry.
+        // Only the metadata that a claim of the session can carry.
         used(at, &["interimVolumeTemplate"]),
         refused(
             at,
@@ -110,7 +109,7 @@ fn restore_part(at: &str) -> Vec<Entry> {
         used(&format!("{at}.target.rules"), RULE),
         // Moved below the target.
         used(&format!("{at}.rules"), RULE),
-        // Some of them as a mistake, see tests/manifests/bad.
+        // Some of these fields are refused as a mistake, see tests/manifests/bad.
         used(&format!("{at}.target"), &["volumeClaimTemplates"]),
     ]
     .concat()
@@ -128,7 +127,7 @@ fn backup_part(at: &str) -> Vec<Entry> {
 const RUN: &[&str] = &["repository.name", "repository.namespace", "timeOut"];
 const RESTORE: &[&str] = &["asOf", "backupSession", "cancel"];
 
-/// Restic is used; another one is refused.
+/// The driver restic is used; another driver is refused.
 fn driver() -> Vec<Entry> {
     refused("spec", &[("driver", json!("VolumeSnapshotter"))])
 }
@@ -165,7 +164,7 @@ fn whole_hooks(hook: &str) -> Vec<Entry> {
 
 const ORDER: &[&str] = &["executionOrder", "maintainOrder", "onFailure"];
 
-/// Decisions on all fields of a kind, and a valid object of it.
+/// The decisions on all fields of a kind, and a valid object of it.
 fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
     let target = json!({ "ref": { "kind": "Deployment", "name": "web" },
                          "volumeMounts": [{ "name": "data", "mountPath": "/data" }] });
@@ -217,7 +216,7 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
         "Repository" => {
             let backend = [
                 used("spec.backend", &["storageSecretName", "s3"]),
-                // Kept for the manifests of Stash: the volume is mounted at a place of our own.
+                // Kept for the manifests of Stash: the volume is mounted at a path that Lifeboat chooses.
                 used("spec.backend.local", &["mountPath", "subPath", "persistentVolumeClaim", "hostPath", "nfs"]),
                 // Refused as a mistake, see tests/manifests/bad/repository-empty-dir.yaml.
                 used("spec.backend.local", &["emptyDir"]),
@@ -278,7 +277,7 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
             json!({}),
         ),
         "Task" => (["steps", "volumes"].map(whole).concat(), json!({})),
-        // Somebody else's, and written by the operator only.
+        // AppBinding belongs to another project, and only the operator writes Snapshots.
         "AppBinding" | "Snapshot" => return None,
         other => panic!("{other} is a new kind: decide on its fields here"),
     })
@@ -313,7 +312,7 @@ const OTHER_VOLUMES: &[&str] = &[
     "vsphereVolume",
 ];
 
-/// Paths of all fields below a schema that hold a value.
+/// Paths of all fields below a schema that contain a value.
 fn leaves(schema: &Value, at: &str, found: &mut BTreeSet<String>) {
     let schema = schema.get("items").unwrap_or(schema);
     match schema.get("properties").and_then(Value::as_object) {

@@ -1,4 +1,4 @@
-//! Admission from the outside: published manifests, bad ones, every field, and the webhook itself.
+//! Admission from the outside: published manifests, bad manifests, every field, and the webhook itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 

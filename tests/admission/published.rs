@@ -1,10 +1,10 @@
-//! Published manifests of Stash apply: each is valid, or asks only for what is not built yet.
+//! Published manifests of Stash apply: each is valid, or only uses fields that are not implemented yet.
 
 use std::collections::BTreeMap;
 
 use lifeboat::admission::{Reason, check, kind_of, message, object_reason};
 
-/// The one manifest that is wrong by the rules: the proposal restores a path that no volume of its target holds.
+/// The only invalid manifest: the proposal restores a path that no volume of its target holds.
 const WRONG: &str = "kep__4-restorebatch.yaml";
 
 #[test]

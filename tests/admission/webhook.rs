@@ -1,4 +1,4 @@
-//! The webhook as the API server sees it: reviews in, patches and denials out, over TLS.
+//! The webhook as the API server calls it: reviews in, patches and denials out, over TLS.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::ServiceExt as _;
 
-/// Owners who allow everything, and must not be asked.
+/// Owners that must not be asked.
 fn unasked() -> Owners {
     Arc::new(|asked| panic!("asked about {asked:?}"))
 }
 
-/// Owners who all say this; and what they were asked.
+/// Owners that all give this response; and the questions to them.
 fn owners(say: Option<&'static str>) -> (Owners, Arc<Mutex<Vec<Elsewhere>>>) {
     let asked = Arc::<Mutex<Vec<Elsewhere>>>::default();
     let heard = asked.clone();
@@ -32,10 +32,10 @@ fn owners(say: Option<&'static str>) -> (Owners, Arc<Mutex<Vec<Elsewhere>>>) {
     (owners, asked)
 }
 
-/// What the API server is known by.
+/// Token in the path by which the webhook recognizes the API server.
 const TOKEN: &str = "0123456789abcdef";
 
-/// Opens to the API server.
+/// Settings of a webhook that is open to the API server.
 fn doors(owners: Owners, gate: Option<Gate>) -> Doors {
     let token = PathToken::default();
     token.set(TOKEN);
@@ -104,10 +104,10 @@ async fn the_patch_applies_to_the_object_as_it_was_sent() {
         assert_eq!(spec["members"][0]["target"]["rules"], json!([{ "paths": ["/d"] }]));
         assert!(spec.get("maintainOrder").is_none() && spec["members"][0].get("rules").is_none());
         assert_eq!((&spec["unknown"], &stored["metadata"]["newer"]), (&json!({ "kept": [1] }), &json!(1)));
-        // Once more: nothing to do.
+        // Defaulting a second time changes nothing.
         let again = ask(path, "CREATE", &stored, &Value::Null).await;
         assert_eq!((&again["allowed"], again.get("patch")), (&json!(true), None));
-        // And the manifest, applied again as it was written, changes nothing.
+        // The unchanged manifest, applied again, changes nothing either.
         let update = ask("/validate/restorebatches", "UPDATE", &sent, &stored).await;
         assert_eq!(update["allowed"], true, "{update}");
         assert_eq!(patched(&sent, &ask(path, "UPDATE", &sent, &stored).await), stored);
@@ -162,7 +162,7 @@ async fn who_asks_for_files_to_be_deleted_is_told_so() {
         let text = warnings[0].as_str().unwrap();
         assert!(warnings.len() == 1 && text.starts_with(at) && text.ends_with("is restored"), "{text}");
     }
-    // What its pods write would go, and they are never stopped.
+    // A DaemonSet: the data that its pods write would be lost, and its pods are never stopped.
     let mut set = session.clone();
     set["spec"]["target"]["ref"]["kind"] = "DaemonSet".into();
     let response = ask("/validate/restoresessions", "CREATE", &set, &Value::Null).await;
@@ -200,13 +200,13 @@ async fn a_repository_whose_owner_refuses_is_warned_about() {
     assert_eq!((&response["allowed"], asked.len()), (&json!(true), 1), "he allows it, or nobody knows");
     assert_eq!(response.get("warnings"), None);
 
-    // What began may be canceled, whatever the owner says by now.
+    // A run that has begun may be canceled, even if the owner refuses it by now.
     let mut canceled = object.clone();
     canceled["spec"]["cancel"] = true.into();
     let (response, asked) = ask(Some("not yours"), "UPDATE", &canceled, &object).await;
     assert_eq!((&response["allowed"], asked.len()), (&json!(true), 0), "{response}");
 
-    // What is wrong by itself costs no question, and is told as ever.
+    // An object that is invalid by itself causes no question, and gets the usual message.
     object["spec"]["timeOut"] = "1d".into();
     let (response, asked) = ask(Some("not yours"), "CREATE", &object, &Value::Null).await;
     assert_eq!((&response["status"]["code"], asked.len()), (&json!(422), 0));
@@ -263,7 +263,7 @@ async fn what_is_no_review_gets_a_400() {
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
-/// It need not even be an object of ours: nothing in it is looked at.
+/// The object may be of any form: the webhook does not read it.
 #[tokio::test]
 async fn what_is_larger_than_any_object_is_denied_unread() {
     let padding = "[".repeat(800_000);
@@ -279,7 +279,7 @@ async fn what_is_larger_than_any_object_is_denied_unread() {
         assert_eq!((status, &response["allowed"], &response["uid"]), (StatusCode::OK, &json!(false), &json!("u-1")));
         let said = response["status"]["message"].as_str().unwrap();
         assert!(said.contains("RestoreBatch big has 80001"), "{said}");
-        // One that is as large already may go on: our own finalizer must come off.
+        // An object that is already too large may still be updated: the operator must be able to remove its finalizer.
         let object = format!("{{\"spec\": \"{padding}\"}}");
         let review = large(&object).replace("\"oldObject\": null", &format!("\"oldObject\": {object}"));
         let (status, answer) = post(path, review.replace("CREATE", "UPDATE")).await;
@@ -287,7 +287,7 @@ async fn what_is_larger_than_any_object_is_denied_unread() {
     }
 }
 
-/// Whoever else reaches the webhook could say in whose name he asks. Not even his body is read.
+/// Another client of the webhook could forge the author of a request. The webhook does not even read its body.
 #[tokio::test]
 async fn who_is_not_the_api_server_is_not_listened_to() {
     let body = || Body::from_stream(futures::stream::once(async { panic!("it is read") as std::io::Result<Vec<u8>> }));
@@ -349,7 +349,7 @@ async fn a_new_certificate_is_used_without_a_restart() {
     assert!(https(addr, &second).await.unwrap().ends_with("ok"));
     assert!(https(addr, &first).await.is_err(), "another CA is not trusted");
 
-    // A connection that says nothing does not keep the server from stopping.
+    // An idle connection does not prevent the server from stopping.
     let idle = tokio::net::TcpStream::connect(addr).await.unwrap();
     stop.send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(3), server).await.unwrap().unwrap().unwrap();
@@ -375,13 +375,13 @@ async fn slow_connections_of_one_pod_keep_nobody_from_the_webhook() {
     }
     let answer = tokio::time::timeout(Duration::from_secs(10), https(addr, &bundle)).await.expect("it is answered");
     assert!(answer.unwrap().ends_with("ok"));
-    // And they do not stay.
+    // The server closes these connections.
     let mut said = Vec::new();
     let ended = tokio::time::timeout(Duration::from_secs(20), slow[0].read_to_end(&mut said)).await;
     assert!(ended.is_ok() && said.len() < 100, "{said:?}");
 }
 
-/// A gate that allows only some, with a key; and who was asked about.
+/// A gate that allows only one user, with a key; and the users it was asked about.
 fn gate(allowed: &'static str) -> (Doors, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::<Mutex<Vec<String>>>::default();
     let heard = asked.clone();
@@ -419,13 +419,13 @@ async fn who_may_run_code_gets_a_seal_and_who_may_not_is_refused() {
     for user in ["jane", "joe"] {
         assert_eq!(ask(user, "validate", &plain).await.1, Vec::<String>::new(), "nothing to ask");
     }
-    // He may: one question, and the validating call needs none.
+    // Joe may run code: one question, and the validating call needs none.
     let (response, asked) = ask("joe", "default", &hooked).await;
     let sealed = patched(&hooked, &response);
     assert!(sealed.pointer(seal).is_some() && asked == ["joe"], "{sealed:#}");
     let (response, asked) = ask("joe", "validate", &sealed).await;
     assert_eq!((&response["allowed"], asked.len()), (&json!(true), 0));
-    // She may not, whatever seal she brings of another object.
+    // Jane may not run code, even with the seal of another object.
     let mut copied = sealed.clone();
     copied["metadata"]["name"] = "other".into();
     let (response, asked) = ask("jane", "default", &copied).await;
@@ -437,7 +437,7 @@ async fn who_may_run_code_gets_a_seal_and_who_may_not_is_refused() {
         assert_eq!((&response["allowed"], &status["code"]), (&json!(false), &json!(403)));
         assert_eq!(status["message"], "You may not.");
     }
-    // What is not built yet counts as well.
+    // Fields that are not implemented yet count as well.
     let mut hooks = kep();
     hooks["spec"]["hooks"] = json!({ "preRestore": { "exec": { "command": ["true"] } } });
     assert_eq!(ask("jane", "validate", &hooks).await.0["allowed"], false);

@@ -1,4 +1,4 @@
-//! A second run on what a first one has left: nothing of it is taken for restored that is not.
+//! A second run on the remains of a first run: it does not count files as restored that are not.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,7 +10,7 @@ use lifeboat::names::reason;
 use super::site::{AS_USER, Site, USER, assert_equal, give_to, strings};
 use super::support::tree::{describe, write_noise};
 
-/// restic through a script that hides a pack during the first of its restores, as a prune that moves it does.
+/// restic through a script that hides a pack during the first restore, like a prune that moves the pack.
 fn pruned_once(site: &Site) -> String {
     let pack = site.packs().into_iter().max_by_key(|p| fs::metadata(p).unwrap().len()).unwrap();
     format!(
@@ -24,7 +24,7 @@ exec "$RESTIC" "$@""#,
     )
 }
 
-/// The first run has linked the names of a file, and restic begins such a file anew and fetches only what differs.
+/// The first run has linked the names of a file. restic then restarts such a file and fetches only the differences.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn hard_links_that_a_first_run_has_made_are_what_the_snapshot_has() {
@@ -42,7 +42,7 @@ fn hard_links_that_a_first_run_has_made_are_what_the_snapshot_has() {
     assert_eq!(fs::metadata(target.join("a")).unwrap().nlink(), 2);
 }
 
-/// restic gives a file of which a part failed its full size and the time of the snapshot.
+/// A file of which a part failed gets its full size and the time of the snapshot from restic.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn what_has_the_right_size_and_time_after_a_first_run_is_read() {
@@ -58,7 +58,7 @@ fn what_has_the_right_size_and_time_after_a_first_run_is_read() {
     assert_equal(&describe(&data), &target);
 }
 
-/// restic opens files by their paths, whether their folder can be listed or not.
+/// restic opens files by their paths, even if their folder cannot be listed.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn a_folder_that_cannot_be_listed_hides_nothing() {
@@ -86,7 +86,7 @@ fn a_folder_that_cannot_be_listed_hides_nothing() {
     assert_eq!(fs::read(target.join("other")).unwrap(), vec![7; 2_000_000]);
 }
 
-/// restic deletes what stands in the place of a folder, and links names to a file that it was to keep.
+/// restic deletes a file that stands in the place of a folder, and links names to a file that it was told to keep.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn what_never_cannot_keep_is_refused_before_anything_is_written() {
@@ -109,12 +109,12 @@ fn what_never_cannot_keep_is_refused_before_anything_is_written() {
             assert_equal(&before, &target);
             fs::remove_dir_all(&target).unwrap();
         }
-        // Where none of it is there, all is restored.
+        // If none of these files exist, everything is restored.
         let target = site.target(&path);
         site.run(Step::Restore(Restore { args: args.clone(), ..site.step(&[&path]) })).restored();
         assert_equal(&describe(&data), &target);
         fs::remove_dir_all(&target).unwrap();
-        // The newer backup of a folder within would be kept from being restored.
+        // The newer backup of a folder within the path would not be restored.
         let inner = format!("{path}/folder");
         site.target(&path);
         site.backup("host-0", &[&inner]);

@@ -1,5 +1,5 @@
-//! Every argument that a user may add to restic, with the real restic: what it does together with ours, and that a success
-//! is as complete as the argument says. One that is not in the tables here fails the tests.
+//! Every argument that a user may add to restic, with the real restic: its effect together with the agent's arguments,
+//! and that a success is as complete as the argument says. An argument that is not in the tables here fails the tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ use super::site::{Site, need_root, restore_of, strings};
 use super::support::tree::write_noise;
 use super::volume::Tmpfs;
 
-/// Ordinary files below a folder, with their contents.
+/// Regular files below a folder, with their contents.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![folder.to_owned()];
@@ -37,7 +37,7 @@ fn set_time(file: &Path, time: SystemTime) {
     fs::File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
 }
 
-/// What of the files below does not come back with an argument of a backup: left out, or as it was at the backup before.
+/// Files of the tree below that an argument of a backup changes: left out, or as in the backup before.
 fn of_backup(name: &str) -> (&'static [&'static str], &'static [&'static str], &'static [&'static str]) {
     match name {
         "--tag" => (&["--tag=gold,blue"], &[], &[]),
@@ -45,7 +45,7 @@ fn of_backup(name: &str) -> (&'static [&'static str], &'static [&'static str], &
         "--exclude-if-present" => (&["--exclude-if-present=.nobackup"], &["marked/m"], &[]),
         "--exclude-larger-than" => (&["--exclude-larger-than", "100K"], &["large"], &[]),
         "--one-file-system" => (&["--one-file-system"], &["mounted/x"], &[]),
-        // A file is known by size and time; ctime and inode would give the change away.
+        // restic identifies a file by size and time; ctime and inode would reveal the change.
         "--ignore-inode" => (&["--ignore-inode"], &[], &["disguised", "replaced"]),
         "--ignore-ctime" => (&["--ignore-ctime"], &[], &["disguised"]),
         "--limit-upload" => (&["--limit-upload=20000"], &[], &[]),
@@ -77,7 +77,7 @@ fn each_argument_of_a_backup_does_what_it_says() {
         for name in ["disguised", "replaced"] {
             let (file, new) = (data.join(name), data.join("new"));
             if name == "replaced" {
-                // Written beside it and moved over it: another inode.
+                // Written next to the file and moved over it: a different inode.
                 fs::write(&new, content).unwrap();
                 set_time(&new, old);
                 fs::rename(new, file).unwrap();
@@ -135,7 +135,7 @@ fn each_argument_of_a_backup_does_what_it_says() {
     };
     hosts.iter().for_each(comes_back);
     assert_eq!(site.resolve(query("tag", tags(&strings(&["--tag=blue"])))).hosts()[0].failure, None);
-    // The older snapshot of each goes, and its data; what is kept is whole.
+    // The older snapshot of each host and its data are removed; the kept snapshots are complete.
     let all: Vec<String> = hosts.iter().map(|(host, ..)| host.clone()).collect();
     let retention =
         Retention { keep_last: Some(1), keep_tags: strings(&["gold"]), prune: true, ..Retention::default() };
@@ -147,7 +147,7 @@ fn each_argument_of_a_backup_does_what_it_says() {
     hosts.iter().filter(|(host, ..)| ["tag", "pack-size", "compression"].contains(&host.as_str())).for_each(comes_back);
 }
 
-/// How a file of the target is after a restore with arguments.
+/// State of a file of the target after a restore with arguments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum File {
     Restored,
@@ -155,8 +155,8 @@ enum File {
 }
 use File::{Left, Restored as Back};
 
-/// For each argument of a restore: how it is written; what becomes of a file that is older than the one of the backup, of
-/// one that is newer, and of one that has other content of the same size and time.
+/// For each argument of a restore: its spellings, and the result for a file that is older than the file of the backup,
+/// for a newer file, and for a file that has other content of the same size and time.
 fn of_restore(name: &str) -> &'static [(&'static [&'static str], [File; 3])] {
     const ALL: [File; 3] = [Back; 3];
     match name {
@@ -225,7 +225,7 @@ fn each_argument_of_a_restore_does_what_it_says() {
                 set_time(&target.join(file), time);
             }
             if name == "--tag" {
-                // A newer backup that has not the tag.
+                // A newer backup without the tag.
                 fs::write(data.join("older"), "of a newer one").unwrap();
                 site.backup("host-0", &[&path]);
             }

@@ -1,4 +1,4 @@
-//! Backups, and what is kept of them.
+//! Backups, and the snapshots that are kept.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -43,7 +43,7 @@ fn a_backup_of_what_is_not_there_backs_up_nothing() {
     assert_eq!(fs::read_dir(site.path("repo/snapshots")).unwrap().count(), 0);
 }
 
-/// A volume that was not mounted looks like an empty one: its backup is a success, and not without a word.
+/// A volume that was not mounted looks like an empty volume: its backup succeeds with a warning.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn a_path_without_any_file_is_told() {
@@ -69,7 +69,7 @@ fn a_path_without_any_file_is_told() {
     assert_eq!(run(&[]), Vec::<String>::new());
 }
 
-/// restic would keep the link, and nothing of what it points to.
+/// restic would keep the link, and no data of its target.
 ///
 /// Closes: R10 of the reports.
 #[test]
@@ -92,7 +92,7 @@ fn a_path_through_a_symbolic_link_is_no_backup() {
         ("/current/sub", "/current", "releases/v1"),
         ("/twice/sub/f", "/twice", "current"),
         ("/dangling", "/dangling", "nowhere"),
-        // Else the agent's own files would be backed up.
+        // Otherwise the agent's own files would be backed up.
         ("/out/hostname", "/out", "/etc"),
     ] {
         let ended = ask(&["/releases", asked]);
@@ -100,7 +100,7 @@ fn a_path_through_a_symbolic_link_is_no_backup() {
         assert!(said.contains(&format!("{path}{link} is a symbolic link to {to},")), "{said}");
     }
     assert_eq!(fs::read_dir(site.path("repo/snapshots")).unwrap().count(), 0);
-    // Links below a path are data, and so is one above the volume, which is the image's.
+    // Links below a path are data. So is a link above the volume, which belongs to the image.
     ask(&["/releases/v1/sub", ""]).answer();
     let above = site.path("above");
     symlink(&site.dir, &above).unwrap();
@@ -110,7 +110,7 @@ fn a_path_through_a_symbolic_link_is_no_backup() {
     site.run(Step::Backup(step)).answer();
 }
 
-/// Files of a busy volume go while they are read.
+/// Files of a busy volume disappear while they are read.
 ///
 /// Closes: R09 of the reports.
 #[test]
@@ -124,7 +124,7 @@ fn what_is_gone_before_it_is_read_fails_no_backup() {
     fs::create_dir(data.join("sub")).unwrap();
     let step =
         |paths: &[&str]| Step::Backup(Backup { host: "host-0".into(), paths: strings(paths), ..Backup::default() });
-    // What restic says of a file that goes between the listing and the reading (0.18).
+    // Messages of restic about a file that disappears between listing and reading (0.18).
     let script = |errors: &str| {
         format!(
             r#"case " $* " in *" backup "*) "$RESTIC" "$@"; printf '%s\n' {errors}; exit 3;; esac; exec "$RESTIC" "$@""#
@@ -145,7 +145,7 @@ fn what_is_gone_before_it_is_read_fails_no_backup() {
     for (n, errors) in [
         [gone(&format!("{path}/f0")), error(&format!("{path}/f1"), "read: input/output error")].join(" "),
         error(&format!("{path}/f1"), "open: permission denied"),
-        // All of it is gone: a volume that was lost.
+        // All files are gone: the volume was lost.
         gone(&path),
         error("", "no such file or directory"),
     ]
@@ -181,7 +181,7 @@ fn a_backup_that_misses_files_is_reported_and_fails() {
     let Some(Answer::BackedUp(made)) = ended.own() else { panic!() };
     assert_eq!(made[0].id.len(), 64);
     assert!(site.path("repo/snapshots").join(&made[0].id).exists(), "what is reported is what is there");
-    // It is not the newest backup, but there for who asks for it.
+    // It is not the newest backup, but a request by its id finds it.
     assert_eq!(site.latest("host-0", &[&path]), [whole[0].id.clone()]);
     assert_eq!(site.step(&[&path]).snapshots[0].id, whole[0].id);
     let named = HostQuery {
@@ -192,7 +192,7 @@ fn a_backup_that_misses_files_is_reported_and_fails() {
     };
     assert_eq!(site.resolve(named).hosts()[0].snapshots[0].id, made[0].id);
 
-    // Where marking fails, that is said.
+    // If marking fails, the message says so.
     let script =
         r#"case " $* " in *" backup "*) "$RESTIC" "$@"; exit 3;; *" tag "*) exit 1;; esac; exec "$RESTIC" "$@""#;
     let ended = site.run_through(script, &site.task_of("run-3", Step::Backup(step)));
@@ -200,7 +200,7 @@ fn a_backup_that_misses_files_is_reported_and_fails() {
     assert!(failure.message.contains("restic tag --add lifeboat.incomplete"), "{}", failure.message);
 }
 
-/// As on a bucket that lets nobody delete.
+/// As on a bucket that denies deletions.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn retention_that_fails_is_told_beside_a_check_that_is_good() {
@@ -246,7 +246,7 @@ fn retention_touches_only_its_own_hosts() {
     // The same host, of another invoker: another path.
     let (_, other) = site.data("other");
     site.backup("host-0", &[&other]);
-    // Of the administrator: the same path and another one. Two, of which keepLast would take one.
+    // Two snapshots of the administrator, of the same path and another one; keepLast would remove one of them.
     for _ in 0..2 {
         let by_hand = site.restic(&["backup", "--host", "host-0", &path, &other]).output().unwrap();
         assert!(by_hand.status.success(), "{}", String::from_utf8_lossy(&by_hand.stderr));
@@ -276,8 +276,8 @@ fn retention_touches_only_its_own_hosts() {
     assert_eq!(site.resolve(query).hosts()[0].failure, None);
 }
 
-/// A configuration may be edited: other excludes are the same snapshots, and a path that is not backed up any more keeps
-/// all of its own until somebody removes them, as docs/backup.md says.
+/// A configuration may be edited: snapshots with other excludes count together with the old ones, and a path that is no
+/// longer backed up keeps all its snapshots until a user removes them, as docs/backup.md says.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn retention_after_an_edit_counts_on_and_leaves_removed_paths_alone() {
@@ -321,7 +321,7 @@ fn retention_after_an_edit_counts_on_and_leaves_removed_paths_alone() {
     let ended = site.resolve(query);
     let host = &ended.hosts()[0];
     assert_eq!((host.failure.as_ref(), host.snapshots.len()), (None, 1), "it can be restored");
-    // Backed up again, its old ones count.
+    // When the path is backed up again, its old snapshots count.
     backup(5, &[&kept_path, &removed_path], &[], &[]);
     maintain(&[&kept_path, &removed_path]);
     assert_eq!((count(&kept_path), count(&removed_path)), (1, 1));

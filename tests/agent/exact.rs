@@ -1,4 +1,4 @@
-//! `extraneous: Delete`: the target is what the snapshots are, and nothing else is gone.
+//! `extraneous: Delete`: the target equals the snapshots, and nothing else is deleted.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,7 +15,7 @@ use super::site::{Ended, Site, assert_equal, need_root, strings, wait_for};
 use super::support::tree::{build, describe};
 use super::volume::Tmpfs;
 
-/// Extraneous files of a tree whose deletion is broken off: their names fill the pipe of the log, which nobody reads.
+/// Extraneous files of a tree whose deletion is interrupted: their names fill the pipe of the log, which is not read.
 pub const MANY: usize = 20_000;
 
 pub fn exact(site: &Site, paths: &[&str]) -> Restore {
@@ -29,7 +29,7 @@ pub fn write(folder: &Path, files: &[&str]) {
     }
 }
 
-/// The files of a folder, links among them.
+/// The files of a folder, including links.
 pub fn files(folder: &Path) -> Vec<String> {
     describe(folder).into_iter().filter(|(_, l)| l.contains("sha256")).map(|(p, _)| p[2..].to_owned()).collect()
 }
@@ -50,7 +50,7 @@ fn a_target_is_what_the_snapshot_is_byte_for_byte() {
     let target = site.target(&path);
     let outside = site.path("outside");
     write(&outside, &["precious", "deep/precious"]);
-    // Another tree under it, with more files, and with folders, links and hard links that the snapshot has not.
+    // Another tree in the target, with more files, and with folders, links and hard links that the snapshot lacks.
     build(&target, 5);
     write(&target, &["extra/a/b/c", "extra/d", "dir-0/sub-0/new", "odd names/<&> \u{2028}"]);
     symlink(&outside, target.join("extra/outside")).unwrap();
@@ -70,13 +70,13 @@ fn a_target_is_what_the_snapshot_is_byte_for_byte() {
     assert!(ended.log.contains(&format!("{path}/extra/a/b/c")) && ended.log.contains("\"deleted\""), "{}", ended.log);
     assert_eq!(ended.log.matches(r#""flushed""#).count(), 2, "before anything is deleted, and after: {}", ended.log);
     assert_eq!(files(&outside), ["deep/precious", "precious"]);
-    // Again: nothing is left to do.
+    // A second restore has nothing to do.
     let again = site.run(Step::Restore(exact(&site, &[&path])));
     assert_eq!((deleted(&again), again.restored().restored), (Some(0), ended.restored().restored));
     assert_equal(&want, &target);
 }
 
-/// restic lists each byte that is no UTF-8 as one replacement character, and so do we.
+/// restic lists each byte that is not UTF-8 as one replacement character, and so does the agent.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn names_that_are_no_text_are_told_apart() {
@@ -84,7 +84,7 @@ fn names_that_are_no_text_are_told_apart() {
     let (data, path) = site.data("data");
     let target = site.target(&path);
     let kept = [&b"odd \xff"[..], b"odd \xe2\x82", b"odd \xf0\x9f\x98 \xc3", b"line\nbreak", b"\xe2\x98\x83 <&>"];
-    // The last one reads like one that is kept: rather one too much than one too few.
+    // The last name looks like a name that is kept: to keep a file too many is better than to delete one too many.
     let extra = [&b"extra \xff"[..], b"extra \xe2\x82", b"odd", b"odd \xff\xff\xff", b"odd \xfe"];
     for name in kept {
         fs::write(data.join(OsStr::from_bytes(name)), name).unwrap();
@@ -137,7 +137,7 @@ fn what_the_rule_does_not_select_stays() {
     assert_eq!(left(&[&path], &["*.json"], &[]), "new/deep/x.tmp new/deep/y.txt sub/x.txt x.tmp");
     assert_eq!(left(&[&path], &[], &["new", "!*.json"]), "new/deep/x.tmp new/deep/y.txt");
     assert_eq!(left(&[&path], &[&below("sub")], &[]), "new/deep/x.tmp new/deep/y.txt new/x.json x.json x.tmp");
-    // A path in the volume, of which all else stays.
+    // With one path in the volume, all other files stay.
     assert_eq!(left(&[&below("sub")], &[], &[]), "new/deep/x.tmp new/deep/y.txt new/x.json x.json x.tmp");
     assert_eq!(
         left(&[&below("sub"), &below("other")], &[], &[]),
@@ -150,7 +150,7 @@ fn what_the_rule_does_not_select_stays() {
     );
 }
 
-/// What a backup leaves out, and what it could not read, is not lost by a restore of it.
+/// A restore does not delete files that a backup left out or could not read.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn what_the_backup_left_out_stays() {
@@ -180,7 +180,7 @@ fn what_the_backup_left_out_stays() {
     assert!(site.restic(&["tag", "--add", "lifeboat.incomplete", &id]).status().unwrap().success());
     let query = |exact| HostQuery {
         source_host: "host-0".into(),
-        // It has another id by now.
+        // The snapshot has another id by now.
         snapshots: vec![incomplete(&site)],
         mounts: vec![path.clone()],
         exact,
@@ -195,7 +195,7 @@ fn what_the_backup_left_out_stays() {
     assert!(ended.outcome.untouched);
 }
 
-/// Id of the snapshot that misses files.
+/// Id of the snapshot with missing files.
 fn incomplete(site: &Site) -> String {
     let listed = site.restic(&["snapshots", "--json", "--tag", "lifeboat.incomplete"]).output().unwrap();
     let all: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
@@ -235,15 +235,15 @@ fn nothing_is_deleted_where_not_all_is_restored() {
     write(&target, &["extra"]);
     let task = site.task(Step::Restore(exact(&site, &[&path])));
     for (script, why) in [
-        // An end that is none.
+        // restic ends with an error.
         (r#""$RESTIC" "$@"; code=$?; case " $* " in *" restore "*) exit 1;; esac; exit $code"#.to_owned(), ""),
-        // A file less, and no error.
+        // One file less, and no error.
         (
             r#"case " $* " in *" restore "*) "$RESTIC" "$@" | sed 's/"files_restored":[0-9]*/"files_restored":1/; s/"files_skipped":[0-9]*/"files_skipped":0/; s/"bytes_restored":[0-9]*/"bytes_restored":1/';; *) exec "$RESTIC" "$@";; esac"#
                 .to_owned(),
             reason::INCOMPLETE,
         ),
-        // A volume that knows files by other names.
+        // A volume that stores files under other names.
         (
             format!(
                 r#"case " $* " in *" restore "*) "$RESTIC" "$@"; code=$?; mv '{0}/a' '{0}/A'; exit $code;; *) exec "$RESTIC" "$@";; esac"#,
@@ -261,7 +261,7 @@ fn nothing_is_deleted_where_not_all_is_restored() {
     }
     let ended = site.run_task(&task);
     ended.restored();
-    // The one that was renamed is extraneous now.
+    // The renamed file is extraneous now.
     assert_eq!((deleted(&ended), files(&target)), (Some(2), strings(&["a", "b"])));
 }
 
@@ -277,7 +277,7 @@ fn a_snapshot_that_holds_nothing_of_a_path_empties_no_path() {
     write(&target, &["extra"]);
     write(&other, &["precious.json"]);
     for (paths, include) in [(&[&*path, &empty_path][..], &[][..]), (&[&*path], &["*.json"]), (&[&*empty_path], &[])] {
-        // The preflight knows, and the restore knows it too. What is excluded altogether is not looked at.
+        // The preflight finds this, and so does the restore. Paths that are fully excluded are not checked.
         let query = HostQuery {
             source_host: "host-0".into(),
             paths: strings(paths),
@@ -331,7 +331,7 @@ fn volumes_that_are_mounted_below_are_not_entered() {
     assert_eq!(files(&target), ["a", "hidden/c", "other/precious", "vol/b", "vol/precious"]);
     let said = ended.outcome.warnings.join(" ");
     assert!(said.contains(&own) && said.contains(&format!("{path}/other")), "{said}");
-    // Named, it is looked through as well.
+    // If the path is named, it is searched as well.
     let both = Restore { snapshots: exact(&site, &[&path, &own]).snapshots, ..step };
     let ended = site.run(Step::Restore(both));
     ended.restored();

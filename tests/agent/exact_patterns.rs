@@ -1,5 +1,5 @@
-//! `extraneous: Delete` with patterns: of the rule, of backups that were made with others, and such as restic refuses; and
-//! what is left of it when it is told to stop.
+//! `extraneous: Delete` with patterns: of the rule, of backups that used other patterns, and patterns that restic
+//! refuses; and the state when the agent is told to stop.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn back_up(site: &Site, paths: &[&str], exclude: &[&str]) {
     site.run(Step::Backup(Backup { host: "host-0".into(), paths, exclude, ..Backup::default() })).answer();
 }
 
-/// The backup takes back an exclude of its own; that of the rule stays, and so does what it names.
+/// The backup negates an exclude of its own. The exclude of the rule still applies, and its files stay.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn what_the_rule_excludes_stays_whatever_the_backup_excluded() {
@@ -31,12 +31,13 @@ fn what_the_rule_excludes_stays_whatever_the_backup_excluded() {
     ended.restored();
     assert_eq!((deleted(&ended), files(&target)), (Some(1), strings(&["a", "keep.log", "other.log"])));
     assert_eq!(fs::read_to_string(target.join("keep.log")).unwrap(), "changed since");
-    // Nor does the rule take back what the backup excluded.
+    // The rule does not negate an exclude of the backup either.
     let ended = site.run(Step::Restore(Restore { exclude: strings(&["*.log", "!other.log"]), ..step }));
     assert_eq!((deleted(&ended), files(&target)), (Some(0), strings(&["a", "keep.log", "other.log"])));
 }
 
-/// A configuration was edited: the newer backup is of a folder of the older one, and excludes what that one did not.
+/// A configuration was edited: the newer backup is of a folder of the older one, and has excludes that the older one
+/// had not.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn what_any_backup_of_the_host_excluded_stays() {
@@ -62,7 +63,7 @@ fn what_any_backup_of_the_host_excluded_stays() {
     }
 }
 
-/// As deep as restic can restore, which a process with 1024 file descriptors could not look through.
+/// As deep as restic can restore; a process with 1024 file descriptors could not walk such a tree.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn a_deep_tree_comes_back_exactly() {
@@ -75,20 +76,20 @@ fn a_deep_tree_comes_back_exactly() {
     write(&target, &["extra", &format!("{}extra", "d/".repeat(1500))]);
     let task = site.task(Step::Restore(exact(&site, &[&path])));
     let _ = fs::remove_file(site.path("outcome"));
-    // As a container runtime has it.
+    // The limits of a container runtime.
     let limited = site.command(&task.encode(), &["prlimit", "--nofile=1024:4096"]).spawn().unwrap();
     let ended = site.finish(limited);
     ended.restored();
     assert_eq!(deleted(&ended), Some(2), "{}", ended.log);
     assert!(target.join(&place).exists() && !target.join("extra").exists());
-    // Too deep for the stack of a test.
+    // The tree is too deep for the stack of a test.
     for folder in [data, target] {
         assert!(std::process::Command::new("rm").arg("-rf").arg(folder.join("d")).status().unwrap().success());
     }
 }
 
-/// What restic does not start with, or refuses before it opens the repository, leaves everything as it is, and says so: the
-/// workload can start again.
+/// Arguments with which restic does not start, or that it refuses before it opens the repository, leave everything as
+/// it is. The outcome says so: the workload can start again.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn arguments_that_restic_refuses_touch_nothing() {
@@ -140,7 +141,7 @@ fn arguments_that_restic_refuses_touch_nothing() {
     }
 }
 
-/// Its answer has what was deleted until then: the run adds it up.
+/// The answer contains the number of files that were deleted so far: the run adds up these numbers.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn told_to_stop_it_says_what_was_deleted() {
@@ -156,7 +157,7 @@ fn told_to_stop_it_says_what_was_deleted() {
     let task = site.task(Step::Restore(exact(&site, &[&path])));
     let _ = fs::remove_file(site.path("outcome"));
     let child = site.command(&task.encode(), &[]).spawn().unwrap();
-    // Their names fill the pipe of the log, which nobody reads until the agent is told to stop.
+    // The names of the files fill the pipe of the log, which is not read until the agent is told to stop.
     let left = || fs::read_dir(target.join("many")).map_or(0, Iterator::count);
     wait_for(|| left() < MANY);
     kill(child.id(), "TERM");

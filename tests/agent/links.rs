@@ -1,4 +1,4 @@
-//! Links on the target, through which files would be written elsewhere.
+//! Links on the target that would redirect writes to other places.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use lifeboat::names::reason;
 use super::reports::{ask, query};
 use super::site::{Site, restore_of, strings};
 
-/// A link on the target stands where the backup has a folder: nothing is written to where it points.
+/// The target has a link where the backup has a folder: nothing is written to the target of the link.
 ///
 /// Closes: R10 of the reports.
 #[test]
@@ -79,7 +79,7 @@ fn nothing_is_written_through_a_link_that_was_restored_before_it() {
     assert!(!failure.message.contains("Nothing was written"), "{}", failure.message);
     assert!(!ended.outcome.untouched && ended.outcome.answer.is_some());
     assert_eq!(fs::read_to_string(target.join("other/m/x")).unwrap(), "of other");
-    // The other way round, the link would take the place of the folder; restic says so.
+    // In the reverse order, the link would replace the folder; restic reports this.
     let mut back = both;
     back.snapshots.reverse();
     fs::remove_dir_all(&target).unwrap();

@@ -1,4 +1,4 @@
-//! A repository that is not there any more, and a bucket that can never be.
+//! A repository that no longer exists, and a bucket that can never exist.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use lifeboat::names::reason;
 use super::site::{Site, work};
 use super::stores::store;
 
-/// A volume that is not mounted looks like one that is empty.
+/// A volume that is not mounted looks like an empty one.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn a_repository_that_was_there_is_neither_created_nor_listed_as_empty() {
@@ -28,7 +28,7 @@ fn a_repository_that_was_there_is_neither_created_nor_listed_as_empty() {
         assert!(failure.message.contains("A repository existed there before"), "{}", failure.message);
         assert_eq!(fs::read_dir(site.path("repo")).unwrap().count(), 0, "nothing is written");
     }
-    // It is back.
+    // The repository is back.
     fs::remove_dir(site.path("repo")).unwrap();
     fs::rename(site.path("elsewhere"), site.path("repo")).unwrap();
     assert_eq!(*run(Step::Prepare(Prepare {}), true).answer(), Answer::Prepared { created: false });
@@ -36,7 +36,7 @@ fn a_repository_that_was_there_is_neither_created_nor_listed_as_empty() {
     assert_eq!(*run(Step::Prepare(Prepare {}), false).answer(), Answer::Prepared { created: true });
 }
 
-/// restic asks for minutes where its own client, or the store, refuses the name of the bucket.
+/// restic retries for minutes if its own client, or the store, refuses the name of the bucket.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn a_bucket_that_can_never_be_is_told_at_once_and_not_created() {

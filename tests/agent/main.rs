@@ -1,9 +1,7 @@
-//! The agent with the real restic, as a Job would run it: one process a step, task by
-//! environment, outcome by file.
+//! The agent with the real restic, as a Job would run it: one process per step, task by environment, outcome by file.
 //!
-//! restic is found by `LIFEBOAT_RESTIC` or on the PATH; without it these tests fail
-//! rather than pass unseen. Some need root, to give files their owners and to mount a
-//! small file system; they say so when it is missing.
+//! restic is found by `LIFEBOAT_RESTIC` or on the PATH; without restic these tests fail instead of passing unnoticed.
+//! Some tests need root, to give files their owners and to mount a small file system; they report when it is missing.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,4 @@
-//! Files of the target over which restic does not write: hard links, files that cannot be read, pipes.
+//! Files of the target that restic does not overwrite: hard links, files that cannot be read, pipes.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
@@ -13,7 +13,7 @@ use super::exact::exact;
 use super::site::{AS_USER, Site, USER, assert_equal, give_to, strings};
 use super::support::tree::describe;
 
-/// Bytes that no two pieces share, so that restic finds some pieces equal and others not.
+/// Bytes in which no two pieces are the same, so that restic finds some pieces equal and others not.
 fn fill(seed: u8, size: usize) -> Vec<u8> {
     let mut state = u64::from(seed) + 1;
     let mut next = || {
@@ -25,7 +25,7 @@ fn fill(seed: u8, size: usize) -> Vec<u8> {
     (0..size).map(|_| next()).collect()
 }
 
-/// A file with two names, one that is alone, and two with the same content.
+/// A file with two names, a file with one name, and two files with the same content.
 fn build(data: &Path) {
     fs::create_dir_all(data.join("logs")).unwrap();
     fs::write(data.join("logs/app.log"), fill(1, 4_000_000)).unwrap();
@@ -38,7 +38,7 @@ fn build(data: &Path) {
     }
 }
 
-/// What was backed up, and a target that is the same.
+/// The backed-up tree, and a target with the same content.
 fn same(site: &Site) -> (std::path::PathBuf, String, std::collections::BTreeMap<String, String>) {
     let (data, path) = site.data("data");
     build(&data);
@@ -73,12 +73,12 @@ fn files_with_several_names_are_what_the_snapshot_has() {
                 fs::write(&log, bytes).unwrap();
             }
             "cut" => fs::File::options().write(true).open(&log).unwrap().set_len(2_000_000).unwrap(),
-            // Files of their own became one.
+            // Two separate files became one.
             "linked" => {
                 fs::remove_file(target.join("public")).unwrap();
                 fs::hard_link(target.join("private"), target.join("public")).unwrap();
             }
-            // The other name is no business of the restore.
+            // The restore does not change the name outside.
             "outside" => {
                 fs::hard_link(target.join("alone"), &outside).unwrap();
                 append(&outside, b"mine");
@@ -102,7 +102,7 @@ fn files_with_several_names_are_what_the_snapshot_has() {
     }
 }
 
-/// A name that is not selected, or that the snapshot lacks, is never taken away; nor one that is to be kept.
+/// A name that is not selected, that is not in the snapshot, or that is to be kept is never removed.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn only_names_of_restored_files_are_taken_away() {
@@ -132,13 +132,13 @@ fn only_names_of_restored_files_are_taken_away() {
     ended.restored();
     assert_ne!(now("alone"), of("alone"));
     for name in ["mine", "logs/mine", "current", "logs/app.log"] {
-        // Where its other name is gone, it is no hard link any more.
+        // A file whose other name is gone is no longer a hard link.
         let own = |line: String| line.split(" hardlink=").next().map(ToOwned::to_owned);
         assert_eq!(own(now(name)), own(of(name)), "{name}");
     }
 }
 
-/// Where a user may write a file and not read it, restic leaves what was there in the place of holes.
+/// If a user may write a file but not read it, restic leaves the old content in the place of holes.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn what_cannot_be_read_is_written_anew() {
@@ -169,7 +169,7 @@ fn a_pipe_in_the_place_of_a_file_is_refused_before_anything_is_written() {
     let (target, path, _) = same(&site);
     fs::remove_file(target.join("alone")).unwrap();
     assert!(Command::new("mkfifo").arg(target.join("alone")).status().unwrap().success());
-    // Others are none of its business.
+    // The restore does not change other files.
     assert!(Command::new("mkfifo").arg(target.join("mine")).status().unwrap().success());
     symlink("alone", target.join("link")).unwrap();
     fs::write(target.join("public"), "other").unwrap();

@@ -1,4 +1,4 @@
-//! The agent as a process: its task, its folders, its end, and what others can read of it.
+//! The agent as a process: its task, its folders, its end, and the data that other processes can read of it.
 
 use std::fs;
 use std::path::Path;
@@ -88,7 +88,7 @@ fn no_secret_is_where_others_can_read_it() {
             "{name} is passed on"
         );
     }
-    // Progress is there for whoever asks.
+    // Progress can be read while the agent runs.
     let mut seen = Progress::default();
     wait_for(|| {
         seen = get_progress(port).unwrap_or_default();
@@ -139,8 +139,8 @@ fn a_restic_that_is_not_there_is_said() {
     assert!(ended.failed(Class::Fatal, reason::AGENT_FAILED).message.contains("could not be started"));
 }
 
-/// Whoever writes a session may set variables of its Jobs. Those which once moved the outcome, restic and the root of a
-/// restore do nothing; and a restic that the user has put on the PATH is not run.
+/// The author of a session may set variables of its Jobs. The variables that once moved the outcome, restic and the
+/// root of a restore have no effect; and a restic that the user has put on the PATH is not run.
 ///
 /// Closes: defect 7 of the second engine, row 6 of the attacks of tenants.
 #[test]

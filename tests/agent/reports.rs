@@ -1,4 +1,4 @@
-//! Neighbours of what people have reported: inputs of the same kinds, with the real restic.
+//! Inputs similar to those that users have reported, with the real restic.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -31,7 +31,7 @@ fn backup_of(paths: &[&str], exclude: &[&str], args: &[&str]) -> Step {
     })
 }
 
-/// A path of which restic would store the name and no data, and one that patterns leave out: neither is a backup.
+/// A path of which restic would store the name and no data, and a path that patterns leave out: neither is a backup.
 ///
 /// Closes: R10 of the reports.
 #[test]
@@ -62,7 +62,7 @@ fn a_path_of_which_nothing_would_be_saved_is_no_backup() {
     step(0, backup_of(&[&sub], &[], &[])).answer();
     let whole = site.latest("host-0", &[&path]);
     for (n, (path, exclude, args)) in (1..).zip([
-        // The name of the folder itself, of one above it, its path, and everything.
+        // The name of the folder itself, the name of a folder above it, its path, and all files.
         (&sub, &["sub"][..], &[][..]),
         (&sub, &["data"], &[]),
         (&sub, &[&*sub], &[]),
@@ -81,14 +81,14 @@ fn a_path_of_which_nothing_would_be_saved_is_no_backup() {
             "what holds nothing is taken for the latest"
         );
     }
-    // What is in it may all be left out, and there may be nothing in it.
+    // The contents of the path may all be excluded, and the path may be empty.
     let inside = format!("{sub}/*");
     step(20, backup_of(&[&sub], &[&inside], &[])).answer();
     step(21, backup_of(&[&empty], &[], &[])).answer();
     step(22, backup_of(&[&format!("{path}//sub/")], &["*", "!sub"], &[])).answer();
 }
 
-/// What is written in place of `--iinclude`, and patterns that select nothing.
+/// Patterns that users write in place of `--iinclude`, and patterns that select nothing.
 ///
 /// Closes: R42 of the reports.
 #[test]
@@ -121,16 +121,16 @@ fn an_include_never_means_everything() {
     assert_eq!(restored(&["d\\[1].jpg"]), Ok(strings(&["d[1].jpg"])));
     assert_eq!(restored(&[" e.jpg"]), Ok(strings(&[" e.jpg"])));
     assert_eq!(restored(&["\\!f.jpg"]), Ok(strings(&["!f.jpg"])));
-    // One that only takes away, one that matches no name, and ones that mean something elsewhere.
+    // A pattern that only negates, patterns that match no name, and patterns that mean something in other tools.
     for include in ["!*.jpg", "*.png", "a.jpg ", "**/*.png", "/a.jpg", "{a,b}.jpg", "(a|b).jpg"] {
         assert_eq!(restored(&[include]), nothing(), "{include:?}");
     }
-    // restic says what is wrong with a pattern that is none.
+    // restic reports the error of an invalid pattern.
     assert!(restored(&["[a"]).is_err());
 }
 
-/// Volumes that refuse owners (NFS with root_squash), and that say yes and do nothing (SMB): by a library in the place of
-/// their server. The agent tries them before restic starts.
+/// Volumes that refuse owners (NFS with root_squash), and volumes that report success and change nothing (SMB). A
+/// library replaces their server. The agent tests the volume before restic starts.
 ///
 /// Closes: R13, R14 of the reports.
 #[test]
@@ -167,7 +167,7 @@ fn a_volume_that_keeps_no_owners_is_found_before_the_first_byte() {
         let target = site.target(path);
         fs::remove_dir_all(&target).unwrap();
         fs::create_dir_all(&target).unwrap();
-        // New files belong to this group, as all do on a share that is mounted for one.
+        // New files belong to this group, like all files on a share that is mounted for one group.
         chown(&target, None, Some(group)).unwrap();
         fs::set_permissions(&target, PermissionsExt::from_mode(0o2777)).unwrap();
         let _ = fs::remove_file(site.path("outcome"));
@@ -178,7 +178,7 @@ fn a_volume_that_keeps_no_owners_is_found_before_the_first_byte() {
     for (path, group, library, owner) in [
         (&mine_path, 0, &refuses, "1234:1234"),
         (&mine_path, 0, &pretends, "1234:1234"),
-        // The owner that the share gives to all is the first one of the snapshot, and not the only one.
+        // The owner that the share gives to all files is the first owner of the snapshot, but not the only one.
         (&mixed_path, 0, &pretends, "1234:1234"),
         (&roots_path, 0, &refuses, "0:0"),
         (&roots_path, 777, &pretends, "0:0"),
@@ -191,7 +191,7 @@ fn a_volume_that_keeps_no_owners_is_found_before_the_first_byte() {
         );
         assert!(ended.outcome.untouched && left == 0, "{path}: {left} files are left");
     }
-    // All files of the snapshot have the owner that the volume gives to all.
+    // All files of the snapshot have the owner that the volume gives to all files.
     let (ended, _) = run(&roots_path, 0, &pretends, false);
     ended.restored();
     let (ended, left) = run(&mine_path, 0, &refuses, true);
@@ -237,7 +237,7 @@ fn clocks_that_are_wrong_choose_no_snapshot_and_remove_none() {
     let named = |q: &mut HostQuery| q.snapshots = vec![far[..8].to_owned()];
     assert_eq!(chosen(&named), (Some(far.clone()), false), "who names it means it");
 
-    // Retention: what is dated in time to come takes nobody's place.
+    // Retention: a snapshot with a future date replaces no other snapshot.
     let maintain = |retention: Retention| {
         let own = vec![Own { path: path.clone(), hosts: strings(&["host-0"]) }];
         let ended = site.run(Step::Maintain(Maintain { own, retention }));
@@ -258,7 +258,7 @@ fn clocks_that_are_wrong_choose_no_snapshot_and_remove_none() {
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn a_password_as_editors_write_it_opens() {
-    // With the mark that some editors put before a text; restic takes it off a file, and Stash hands it over.
+    // With the mark that some editors put before a text; restic removes it from a file, and Stash passes it on.
     for (whole, made_with) in [
         (format!("\u{feff}{PASSWORD}"), format!("\u{feff}{PASSWORD}")),
         (format!("\u{feff}{PASSWORD}\r\n"), format!("\u{feff}{PASSWORD}\r\n")),
@@ -277,7 +277,7 @@ fn a_password_as_editors_write_it_opens() {
     }
 }
 
-/// What is the data's own comes back, and what is the node's does not.
+/// Attributes of the data are restored, and attributes of the node are not.
 ///
 /// Closes: R01 of the reports.
 #[test]
@@ -338,7 +338,7 @@ fn devices_are_known_before_the_workload_is_down_wherever_they_are() {
     };
     make(&["mknod", "odd/deep/zero", "c", "1", "5"]);
     make(&["mknod", "odd/disk", "b", "7", "99"]);
-    // A file that an overlay has removed.
+    // A file that was deleted in an overlay.
     make(&["mknod", "odd/whiteout", "c", "0", "0"]);
     make(&["mkfifo", "pipe"]);
     let _socket = UnixListener::bind(data.join("socket")).unwrap();
@@ -359,7 +359,7 @@ fn devices_are_known_before_the_workload_is_down_wherever_they_are() {
             "{said}"
         );
     }
-    // Pipes need no right, sockets are not backed up, and what is not wanted does not count.
+    // Pipes need no permission, sockets are not backed up, and files that are not selected do not count.
     let without = found(&[&path], &[], &[&odd]);
     assert_eq!(without.failure, None);
     let target = site.target(&path);
@@ -374,7 +374,7 @@ fn devices_are_known_before_the_workload_is_down_wherever_they_are() {
     let task = site.task(Step::Restore(step)).encode();
     site.finish(site.command(&task, &bare).stderr(Stdio::piped()).spawn().unwrap()).restored();
     assert!(target.join("pipe").exists() && !target.join("odd").exists());
-    // With the right they come back.
+    // With the permission, the devices are restored.
     let all = ask(&site, query(&[&path], &[&path]));
     let step =
         Restore { snapshots: all.snapshots, mounts: strings(&[&path]), planned: all.planned, ..Restore::default() };
@@ -383,7 +383,7 @@ fn devices_are_known_before_the_workload_is_down_wherever_they_are() {
     assert_eq!(rustix::fs::major(device.rdev()), 1);
 }
 
-/// Access lists of folders above what is restored stay, and so does what stands beside.
+/// Access lists of folders above the restored path stay, and so do files next to it.
 ///
 /// Closes: R26 of the reports.
 #[test]
@@ -418,7 +418,7 @@ fn what_is_above_is_left_alone_whatever_it_is() {
         let now = getxattr(target.join(folder), name, &mut value).map(|n| value[..n].to_vec());
         assert_eq!(now, Ok(acl.clone()), "{folder} {name}");
     }
-    // A read-only folder above, and what stands beside.
+    // A read-only folder above the path, and a file next to the path.
     fs::set_permissions(target.join("p"), PermissionsExt::from_mode(0o500)).unwrap();
     restore();
     assert_eq!(fs::metadata(target.join("p")).unwrap().mode() & 0o7777, 0o500);

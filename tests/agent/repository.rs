@@ -1,4 +1,4 @@
-//! A repository that refuses, is damaged, is locked or is taken away.
+//! A repository that refuses access, is damaged, is locked or is removed.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use lifeboat::names::reason;
 use super::site::{HASTY, PASSWORD, Site, replace, restic, strings, wait_for, work};
 use super::support::tree::{describe, write_noise};
 
-/// Stash gives restic the value as it is, and `echo` ends it with a line break.
+/// Stash passes the value to restic unchanged, and `echo` ends it with a line break.
 ///
 /// Closes: R02 of the reports.
 #[test]
@@ -36,7 +36,7 @@ fn a_password_with_a_line_break_opens_what_was_made_with_it_and_without() {
         assert_eq!((said, ended.outcome.warnings.len()), (warns, usize::from(warns)), "{:?}", ended.outcome);
         assert!(!ended.log.contains(PASSWORD));
     }
-    // Made without, as a file of a password is read; and a new one is made so.
+    // The repository was made without the line break, as a password file is read. So is a new repository.
     let site = Site::new();
     for whole in [format!("{PASSWORD}\n"), format!("\t{PASSWORD}")] {
         fs::write(site.path("secret/RESTIC_PASSWORD"), whole).unwrap();
@@ -52,7 +52,7 @@ fn a_password_with_a_line_break_opens_what_was_made_with_it_and_without() {
     assert_eq!(*site.run(Step::Prepare(Prepare {})).answer(), Answer::Prepared { created: false });
 }
 
-/// By a machine whose clock was wrong.
+/// The snapshot was made by a machine whose clock was wrong.
 ///
 /// Closes: R21 of the reports.
 #[test]
@@ -91,7 +91,7 @@ fn what_is_wrong_with_the_repository_is_said() {
 
     fs::write(site.path("secret/RESTIC_PASSWORD"), "something else").unwrap();
     assert_eq!(look().failed(Class::Invalid, reason::WRONG_PASSWORD).exit_code, Some(12));
-    // A password that does not open is never a reason to create.
+    // The agent never creates a repository because a password does not open one.
     site.run(Step::Prepare(Prepare {})).failed(Class::Invalid, reason::WRONG_PASSWORD);
     fs::write(site.path("secret/RESTIC_PASSWORD"), "").unwrap();
     assert!(look().failed(Class::Invalid, reason::SECRET_INCOMPLETE).message.contains("RESTIC_PASSWORD"));
@@ -191,7 +191,7 @@ fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() 
     site.backup("host-0", &[&path]);
     let step = site.step(&[&path]);
     site.target(&path);
-    // A check holds an exclusive lock, as a prune does; it is alive, so nobody may call it stale.
+    // A check holds an exclusive lock, as a prune does. The check still runs, so its lock must not count as stale.
     let slow = ["check", "--read-data", "--limit-download", "20"];
     let mut child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_for(|| site.locks() > 0);
@@ -204,7 +204,7 @@ fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() 
     let ended = site.resolve(query.clone());
     let failure = ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
     assert!(failure.message.contains("never removes the lock of a running command"), "{}", failure.message);
-    // What is running already goes on.
+    // A command that is already running continues.
     site.run(Step::Restore(step)).restored();
     assert_eq!(site.locks(), 1);
     child.kill().unwrap();
@@ -262,7 +262,7 @@ fn the_lock_of_a_dead_command_stops_no_backup_and_that_of_a_live_one_stays() {
         child.wait().unwrap();
         assert_eq!(site.locks(), 1, "killed, it leaves its lock");
         let mut task = site.task(step.clone());
-        // Of a pod that was taken away, it may be alive on a node that is cut off.
+        // The lock is from a pod that was removed; the pod may still run on a node that is cut off.
         site.run_through(HASTY, &task).failed(Class::Transient, reason::REPOSITORY_LOCKED);
         assert_eq!(site.locks(), 1);
         task.after_death = true;
@@ -293,7 +293,7 @@ ls /proc/$PPID/task | wc -l > {threads}; kill -9 $restic; wait $restic; kill -9 
     );
     let ended = site.run_through(&script, &site.task(step));
     ended.failed(Class::Transient, reason::OOM_KILLED);
-    // In a Job's pod the id of a second thread could be that of a restic that died, which would count as alive.
+    // In a Job's pod, the id of a second thread could equal that of a dead restic, which would then count as running.
     assert_eq!(fs::read_to_string(site.path("threads")).unwrap().trim(), "1");
     assert_eq!(site.locks(), 0);
 }
@@ -305,7 +305,7 @@ fn an_old_lock_is_removed_only_if_nobody_renews_it() {
     let site = Site::new();
     let (_, path) = site.data("data");
     let backup = Backup { host: "host-0".into(), paths: strings(&[&path]), ..Backup::default() };
-    // The second list of locks has the name that `$NEXT` says; the lock is of another machine, and old by our clock.
+    // The second list of locks has the name in `$NEXT`; the lock is of another machine, and old by the local clock.
     let run = |next: &str, age: &str| {
         for mark in ["listed", "unlocked"] {
             let _ = fs::remove_file(site.path(mark));
@@ -353,7 +353,7 @@ fn what_a_prune_has_moved_meanwhile_is_read_again() {
         ..HostQuery::default()
     };
     let preflight = site.task(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() }));
-    // A command of each kind meets an index that is out of date, so many times.
+    // A command of each kind finds an outdated index, `times` times.
     let run = |pattern: &str, times: u32, task: &Task| {
         let count = site.path("count");
         fs::write(&count, "").unwrap();
@@ -376,7 +376,7 @@ exec "$RESTIC" "$@""#,
         );
         ended
     };
-    // A snapshot whose paths are not known is looked up.
+    // A snapshot without known paths is looked up.
     let mut unnamed = step.clone();
     unnamed.snapshots[0].path = None;
     let unnamed = site.task(Step::Restore(unnamed));
@@ -390,7 +390,7 @@ exec "$RESTIC" "$@""#,
     }
     let ended = run("*' ls '*", 9, &preflight);
     assert_eq!(ended.hosts()[0].failure.as_ref().unwrap().reason, reason::DATA_CORRUPT);
-    // What a run has begun would stay as it is with these: not tried again.
+    // With these arguments, files that a run has begun to write would stay as they are: no retry.
     let keeps = site.task(Step::Restore(Restore { args: strings(&["--overwrite", "never"]), ..step }));
     let ended = run("*' restore '*", 1, &keeps);
     ended.failed(Class::Data, reason::DATA_CORRUPT);
@@ -404,7 +404,7 @@ fn a_probe_opens_and_a_wipe_takes_all_of_this_repository_and_nothing_else() {
     assert_eq!(*site.run(Step::Wipe(Wipe {})).answer(), Answer::Wiped { snapshots: 0 }, "nothing is there");
     let site = Site::new();
     assert_eq!(*site.run(Step::Probe(Probe {})).answer(), Answer::Probed);
-    // As old Stash laid out the members of a BackupBatch: a repository below the prefix.
+    // As old Stash stored the members of a BackupBatch: a repository below the prefix.
     let below = site.path("repo/deployment/web");
     let init = site.restic(&["init"]).args(["--repo", &below.to_string_lossy()]).output().unwrap();
     assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));

@@ -1,4 +1,4 @@
-//! What is restored: whole trees, what rules select, each host its own; and what is not enough to be a success.
+//! Contents of a restore: whole trees, files that rules select, separate data for each host; and incomplete results.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,12 +36,12 @@ fn a_tree_comes_back_exactly_and_again() {
     assert_equal(&want, &target);
     assert_eq!(first.planned.files, want.len() as u64);
 
-    // Over complete data: all is found equal, and counts are the same.
+    // Over complete data: all files are found equal, and the counts are the same.
     let again = site.run(Step::Restore(step.clone()));
     assert_eq!(again.restored(), first);
     assert_equal(&want, &target);
 
-    // Over data that has changed underneath, longer, shorter, missing and of another type.
+    // Over data that has changed: longer, shorter, missing and of another type.
     fs::write(target.join("dir-0/sub-0/file-0.json"), "changed").unwrap();
     fs::write(target.join("empty-file"), "no longer empty").unwrap();
     fs::remove_file(target.join("dir-1/sub-1/file-1.bin")).unwrap();
@@ -153,7 +153,7 @@ fn nothing_to_restore_is_a_failure_unless_it_is_allowed() {
         allow_empty,
         ..HostQuery::default()
     };
-    // The preflight knows, and the restore, which may be of another version, knows it too.
+    // The preflight finds this, and so does the restore, which may be of another version.
     let nothing = |query: HostQuery, id: &str| {
         let ended = site.resolve(query.clone());
         let failure = ended.hosts()[0].failure.clone().expect("there is nothing");
@@ -176,7 +176,7 @@ fn nothing_to_restore_is_a_failure_unless_it_is_allowed() {
     nothing(wanted(&[&path], &["*.json"], &[], false), &id).failed(Class::Data, reason::NOTHING_TO_RESTORE);
     let empty = nothing(wanted(&[&path], &["*.json"], &[], true), &id).restored();
     assert_eq!(empty.planned, Counts::default());
-    // The path itself, or a path that the snapshot could hold and does not.
+    // The path itself, or a path that the snapshot could contain but does not.
     let gone = format!("{path}/gone");
     for (path, include, exclude) in [
         (&path, &["/elsewhere/*"][..], &[][..]),
@@ -188,14 +188,14 @@ fn nothing_to_restore_is_a_failure_unless_it_is_allowed() {
     ] {
         nothing(wanted(&[path], include, exclude, false), &id).failed(Class::Data, reason::NOTHING_TO_RESTORE);
     }
-    // A path that is not there is a mistake also beside one that is, whatever a pattern selects of it.
+    // A missing path is an error even next to an existing one, whatever a pattern selects of it.
     for include in [&[][..], &["*.txt"], &[&*format!("{gone}/deeper/*"), "*.txt"]] {
         let ended = nothing(wanted(&[&path, &gone], include, &[], false), &id);
         let failure = ended.failed(Class::Data, reason::NOTHING_TO_RESTORE);
         assert!(failure.message.contains(&format!("does not contain {gone} ")), "{}", failure.message);
     }
 
-    // An empty file that was backed up by itself is something.
+    // An empty file that was backed up alone counts as data.
     fs::write(data.join("lone"), "").unwrap();
     let lone = format!("{path}/lone");
     site.backup("host-0", &[&lone]);
@@ -284,7 +284,7 @@ fn hosts_never_get_each_others_data() {
         ..HostQuery::default()
     };
     assert_eq!(site.resolve(outside).hosts()[0].failure.as_ref().unwrap().reason, reason::PATH_OUTSIDE_MOUNTS);
-    // The restore step does not take the preflight's word for it.
+    // The restore step checks this again, independently of the preflight.
     let step = Restore { mounts: strings(&["/elsewhere"]), ..site.step(&[&path]) };
     site.target("/elsewhere");
     site.run(Step::Restore(step)).failed(Class::Invalid, reason::PATH_OUTSIDE_MOUNTS);
@@ -312,12 +312,12 @@ fn half_a_backup_is_not_the_newest() {
     let Some(Answer::BackedUp(made)) = half.own() else { panic!() };
     assert_eq!(made.len(), 1, "the first path is there");
     assert_eq!(site.latest("host-0", &[&path_a, &path_b]), whole);
-    // Tried again, the run is whole.
+    // The retried run is complete.
     site.run_task(&site.task_of("run-2", step)).answer();
     assert_ne!(site.latest("host-0", &[&path_a, &path_b]), whole);
 }
 
-/// A database whose folder is another's now does not start.
+/// A database does not start if its folder belongs to another user.
 ///
 /// Closes: R26 of the reports.
 #[test]
@@ -354,7 +354,7 @@ fn folders_above_what_is_restored_stay_as_they_are() {
             setxattr(&folder, "user.note", b"kept", XattrFlags::empty()).unwrap();
         }
     };
-    // There, paths, include; whose the folders then are; and what came.
+    // Existing folders, paths, include; the folders that keep their owner; and the restored entries.
     let below = |p: &str| format!("{path}/{p}");
     for (there, paths, include, stay, come) in [
         (&["", "p"][..], vec![below("p/q")], vec![], &["", "p"][..], &["p/q", "p/q/f.jpg"][..]),
@@ -367,9 +367,9 @@ fn folders_above_what_is_restored_stay_as_they_are() {
             &["p/q/f.jpg", "p/r/f.jpg", "p/r"],
         ),
         (&["", "p", "p/q"], vec![path.clone()], vec![below("p/*/f.jpg")], &["", "p", "p/q"], &["p/r"]),
-        // What is not there comes as it was.
+        // A missing folder is restored with the attributes of the snapshot.
         (&[""], vec![below("p/q")], vec![], &[""], &["p", "p/q"]),
-        // What is asked for is not above.
+        // A requested path does not count as a folder above it.
         (&["", "p", "p/q"], vec![below("p/q")], vec![], &["", "p"], &["p/q"]),
         (&["", "p"], vec![path.clone()], vec![], &[], &["", "p", "p/q"]),
     ] {
@@ -403,12 +403,12 @@ fn folders_above_what_is_restored_stay_as_they_are() {
             assert_eq!(of(entry), kept, "{entry:?}: {:?} {:?}", query.paths, query.include);
         }
         assert!(!target.join(".lifeboat-owner").exists());
-        // Again, over what is there; also where nobody has counted.
+        // Again, over the restored files, and without the counts of a preflight.
         assert_eq!(site.run(Step::Restore(Restore { planned: None, ..step })).restored(), restored);
     }
 }
 
-/// What the preflight says is what the restore does, whatever a rule selects, and what comes is what the rule says.
+/// The preflight predicts the result of the restore, whatever a rule selects, and the result follows the rule.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn what_is_counted_is_what_is_restored() {
@@ -456,7 +456,7 @@ fn what_is_counted_is_what_is_restored() {
             ..Restore::default()
         };
         let restored = site.run(Step::Restore(step.clone())).restored();
-        // Folders on the way are there, too.
+        // The folders above the selected files are on the target, too.
         assert!(restored.planned.files > 0 && restored.planned.files <= entries(), "{step:?}");
         let bytes: u64 = restored.planned.bytes;
         assert!(bytes <= size(&target), "{bytes} {step:?}");

@@ -1,4 +1,4 @@
-//! One folder for a test: a repository, its Secret, data, and a place to restore to; and the agent run on them.
+//! One folder for a test: a repository, its Secret, data, and a place to restore to; and the agent that runs on them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use super::support::tree::{describe, difference};
 
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// restic, wherever it is. By its path: the agent looks for programs where its image has them.
+/// Absolute path of restic: without it, the agent looks for programs where its image has them.
 pub fn restic() -> &'static str {
     static PROGRAM: OnceLock<String> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -42,7 +42,7 @@ pub struct Site {
     pub url: String,
 }
 
-/// How a step ended.
+/// Result of a step.
 pub struct Ended {
     pub outcome: Outcome,
     pub code: i32,
@@ -70,13 +70,13 @@ impl Ended {
         self.outcome.answer.as_ref().unwrap()
     }
 
-    /// What restic's own steps answer.
+    /// The answer of a step of restic.
     pub fn answer(&self) -> &Answer {
         self.whole();
         self.own().unwrap_or_else(|| panic!("{:?}", self.outcome))
     }
 
-    /// The same, whether the step failed or not.
+    /// Like [`Self::answer`], whether the step failed or not.
     pub fn own(&self) -> Option<&Answer> {
         match self.outcome.answer.as_ref()? {
             contract::Answer::Restic(answer) => Some(answer),
@@ -91,7 +91,7 @@ impl Ended {
         restored
     }
 
-    /// The same, whether the step failed or not.
+    /// The counts, whether the step failed or not.
     pub fn counts(&self) -> Option<Restored> {
         match self.outcome.answer.as_ref()? {
             contract::Answer::Did(did) => Restored::of(&did.tallies),
@@ -105,7 +105,7 @@ impl Ended {
     }
 }
 
-/// What a preflight found of a host.
+/// Result of a preflight for a host.
 #[derive(Clone, Debug)]
 pub struct Host {
     pub snapshots: Vec<PinnedSnapshot>,
@@ -128,7 +128,7 @@ impl Host {
     }
 }
 
-/// What restic is asked.
+/// The work of restic in a task.
 pub fn work(task: &mut Task) -> &mut Work {
     let contract::Work::Restic(work) = &mut task.work;
     work
@@ -147,7 +147,7 @@ impl Site {
         site
     }
 
-    /// With an empty repository.
+    /// A site with an empty repository.
     pub fn new() -> Self {
         let site = Self::empty();
         for folder in ["data", "index", "locks", "snapshots"] {
@@ -169,7 +169,7 @@ impl Site {
         (path, text)
     }
 
-    /// Where a backed-up path stands when restored; its mount is made.
+    /// The place of a restored path; the mount is created.
     pub fn target(&self, path: &str) -> PathBuf {
         let target = self.path("root").join(path.trim_start_matches('/'));
         fs::create_dir_all(&target).unwrap();
@@ -212,7 +212,7 @@ impl Site {
         Ended { outcome: Outcome::decode(&text).unwrap(), code: output.status.code().unwrap_or(-1), log }
     }
 
-    /// Behind another program, as a user that could not create the outcome's file.
+    /// Runs the agent through another program, as a user that could not create the outcome's file.
     pub fn run_behind(&self, wrapper: &[&str], task: &Task) -> Ended {
         fs::write(self.path("outcome"), "").unwrap();
         fs::set_permissions(self.path("outcome"), PermissionsExt::from_mode(0o666)).unwrap();
@@ -228,7 +228,7 @@ impl Site {
         self.run_task(&self.task(step))
     }
 
-    /// The same with another program in the place of restic, a shell script in which `$RESTIC` is restic.
+    /// Like [`Self::run_task`], with a shell script in the place of restic, in which `$RESTIC` is restic.
     pub fn run_through(&self, script: &str, task: &Task) -> Ended {
         let program = self.path("through");
         replace(&program, format!("#!/bin/sh\nRESTIC='{}'\n{script}\n", restic()).as_bytes());
@@ -245,7 +245,7 @@ impl Site {
         task
     }
 
-    /// What `latest` of a host is.
+    /// The snapshots that `latest` selects for a host.
     pub fn latest(&self, host: &str, mounts: &[&str]) -> Vec<String> {
         let query = HostQuery {
             source_host: host.into(),
@@ -270,7 +270,7 @@ impl Site {
         self.run(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() }))
     }
 
-    /// A restore of the newest of these paths of host-0, mounted where they were.
+    /// A restore of the newest snapshots of these paths of host-0, mounted where they were.
     pub fn step(&self, paths: &[&str]) -> Restore {
         let query = HostQuery {
             source_host: "host-0".into(),
@@ -284,7 +284,7 @@ impl Site {
         Restore { planned: None, ..restore_of(host, paths) }
     }
 
-    /// Keys of a store in the Secret; none of its stores looks at them.
+    /// Puts keys of a store into the Secret; the stores of this site do not check them.
     pub fn give_keys(&self) {
         fs::write(self.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
         fs::write(self.path("secret/AWS_SECRET_ACCESS_KEY"), "not-for-the-log").unwrap();
@@ -299,8 +299,8 @@ impl Site {
         command
     }
 
-    /// How many locks a local repository has. A lock that is still being written has a longer name, and is none:
-    /// restic killed then leaves a file that nothing minds.
+    /// The number of locks of a local repository. A lock that is still being written has a longer name, and does not
+    /// count: if restic is killed then, it leaves a file that no command reads.
     pub fn locks(&self) -> usize {
         let is_lock = |entry: &fs::DirEntry| entry.file_name().len() == 64;
         fs::read_dir(self.path("repo/locks")).unwrap().flatten().filter(is_lock).count()
@@ -320,7 +320,7 @@ impl Site {
     }
 }
 
-/// A restore of what a preflight has found and counted for a host.
+/// A restore of the snapshots that a preflight has found and counted for a host.
 pub fn restore_of(found: &Host, mounts: &[&str]) -> Restore {
     Restore {
         snapshots: found.snapshots.clone(),
@@ -356,7 +356,7 @@ pub fn wait_for(mut ready: impl FnMut() -> bool) {
     }
 }
 
-/// Process id of the restic that a process has started and that is past its dry run.
+/// Process id of the restic that a process has started and whose dry run is over.
 pub fn wait_for_restic(parent: u32, word: &str) -> u32 {
     let mut found = 0;
     wait_for(|| {
@@ -380,12 +380,12 @@ pub fn kill(pid: u32, signal: &str) {
     assert!(Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap().success());
 }
 
-/// What runs a program as [`USER`], without capabilities.
+/// Command that runs a program as [`USER`], without capabilities.
 pub const AS_USER: [&str; 5] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
-/// One that is not root.
+/// A user other than root.
 pub const USER: u32 = 65_534;
 
-/// Lets another user work in the site.
+/// Gives another user access to the site.
 pub fn give_to(site: &Site, uid: u32, target: &Path) {
     for dir in [site.dir.path().to_owned(), site.path("secret"), site.path("root"), site.path("repo")] {
         fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
@@ -397,14 +397,14 @@ pub fn give_to(site: &Site, uid: u32, target: &Path) {
             todo.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
         }
     }
-    // The parents of the mount are the container's and stay root's.
+    // The parents of the mount belong to the container and stay root's.
     for parent in target.ancestors().skip(1).take_while(|p| p.starts_with(site.path("root"))) {
         fs::set_permissions(parent, PermissionsExt::from_mode(0o755)).unwrap();
     }
     std::os::unix::fs::chown(target, Some(uid), Some(uid)).unwrap();
 }
 
-/// Writes a file that restic made read-only.
+/// Overwrites a file that restic made read-only.
 pub fn replace(path: &Path, bytes: &[u8]) {
     let _ = fs::remove_file(path);
     fs::write(path, bytes).unwrap();

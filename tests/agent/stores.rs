@@ -1,4 +1,4 @@
-//! Stores that refuse, and the keys that reach them.
+//! Stores that refuse requests, and the keys for stores.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -9,8 +9,7 @@ use lifeboat::names::reason;
 
 use super::site::{Site, work};
 
-/// A store that answers every request with the same: status and S3 error code. Gives its address
-/// and what it was asked.
+/// A store that answers every request with this status and S3 error code. Returns its address and the requests.
 pub fn store(status: &'static str, code: &'static str) -> (std::net::SocketAddr, std::sync::mpsc::Receiver<String>) {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -40,7 +39,7 @@ pub fn store(status: &'static str, code: &'static str) -> (std::net::SocketAddr,
                 if !is_head {
                     let _ = stream.write_all(body.as_bytes());
                 }
-                // Whoever closes with something unread resets the connection, and the answer may be lost.
+                // Closing with unread data resets the connection, and the response may be lost.
                 let _ = stream.shutdown(std::net::Shutdown::Write);
                 while matches!(stream.read(&mut buffer), Ok(n) if n > 0) {}
             });
@@ -83,7 +82,7 @@ fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
     );
 }
 
-/// restic creates a bucket that is missing, and the store here lets anybody do anything but finds nothing.
+/// restic creates a missing bucket, and the store here allows every request but finds nothing.
 ///
 /// Closes: B4 of the newcomer.
 #[test]
@@ -150,7 +149,7 @@ fn a_certificate_that_is_not_trusted_is_said_and_a_ca_helps() {
     site.run_task(&task).failed(Class::Invalid, reason::ACCESS_DENIED);
 }
 
-/// What the webhook of a cloud adds to a pod reaches restic where the Secret has no keys, and only there.
+/// Variables that the webhook of a cloud adds to a pod reach restic if the Secret has no keys, and only then.
 ///
 /// Closes: B37 of the newcomer.
 #[test]
@@ -182,7 +181,7 @@ fn the_role_of_a_pod_reaches_restic_where_the_secret_has_no_keys() {
     assert_eq!(environment(), [false; 4]);
 }
 
-/// Keys that a role gives are used on the store. The address that gives them is one of those that clouds put into a pod.
+/// Keys of a role are used on the store. The address that provides them is one of those that clouds put into a pod.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn keys_of_a_role_are_used_and_without_any_both_ways_are_named() {
@@ -208,7 +207,7 @@ fn keys_of_a_role_are_used_and_without_any_both_ways_are_named() {
     let requests: Vec<String> = asked.try_iter().collect();
     assert!(requests.iter().any(|r| r.contains("Credential=ROLEKEY/")), "{requests:?}");
     assert!(!ended.log.contains("not-for-the-log"), "{}", ended.log);
-    // An address that answers, and gives none.
+    // An address that responds without keys.
     let mut command = site.command(&task.encode(), &[]);
     let none = format!("http://{at}/role");
     let ended = site.finish(command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &none).spawn().unwrap());

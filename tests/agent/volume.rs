@@ -1,4 +1,4 @@
-//! What the volume must have: room, and owners that can be given.
+//! Requirements for the volume: space, and owners that can be set.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -33,7 +33,7 @@ fn enospc_is_refused_before_anything_is_written() {
     assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
 }
 
-/// The race: what was free when we looked is gone when restic writes.
+/// The race: space that was free during the check is gone when restic writes.
 /// Proves: A05.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
@@ -47,7 +47,7 @@ fn enospc_while_writing_is_a_failure_with_honest_counts() {
     site.backup("host-0", &[&path]);
     let target = site.target(&path);
     let _small = Tmpfs::mount(&target);
-    // Stands for another writer: fills the volume at the moment the dry run is over.
+    // Simulates another writer: fills the volume when the dry run is over.
     let script = format!(
         r#"case " $* " in *" restore "*) case " $* " in *dry-run*) ;; *) head -c 6500000 /dev/zero > '{}/stolen';; esac;; esac
 exec "$RESTIC" "$@""#,
@@ -107,7 +107,7 @@ fn owners_may_be_ignored_and_are_asked_about_before_the_workload_is_down() {
     let step = Restore { ignore_owners: true, ..site.step(&[&path]) };
     let target = site.target(&path);
     give_to(&site, USER, &target);
-    // The mount point as a volume with an fsGroup has it: not ours, but writable.
+    // The mount point of a volume with an fsGroup: owned by another user, but writable.
     std::os::unix::fs::chown(&target, Some(0), Some(65_534)).unwrap();
     fs::set_permissions(&target, PermissionsExt::from_mode(0o2775)).unwrap();
     let ended = site.run_behind(&AS_USER, &site.task(Step::Restore(step)));
@@ -140,24 +140,24 @@ fn owners_that_cannot_be_given_are_refused_before_anything_is_written() {
     );
     assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
 
-    // What is not selected does not count: with only our own files it works.
+    // Files that are not selected do not count: with only files of this user the restore works.
     let own = Restore { include: strings(&["mine"]), ..step.clone() };
     run(&own, &AS_USER).restored();
     assert_eq!(fs::metadata(target.join("mine")).unwrap().uid(), 65_534);
 
-    // Root without the capability is no better off.
+    // Root without the capability gets the same failure.
     let bare = ["setpriv", "--bounding-set=-chown", "--inh-caps=-all"];
     let foreign = Restore { include: strings(&["mine"]), ..step.clone() };
     run(&foreign, &bare).failed(Class::Invalid, reason::OWNERSHIP);
 
-    // A mount that cannot be written.
+    // A mount that is not writable.
     std::os::unix::fs::chown(&target, Some(0), Some(0)).unwrap();
     fs::set_permissions(&target, PermissionsExt::from_mode(0o755)).unwrap();
     run(&own, &AS_USER).failed(Class::Invalid, reason::PERMISSION_DENIED);
 }
 
-/// As snapshots of one volume below a path, or a file that is renamed while it is backed up: nothing tells them from hard
-/// links before they are restored.
+/// Like snapshots of one volume below a path, or a file that is renamed during its backup: they cannot be distinguished
+/// from hard links before they are restored.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn files_that_only_look_like_hard_links_are_restored_and_counted() {
@@ -190,13 +190,13 @@ fn files_that_only_look_like_hard_links_are_restored_and_counted() {
     let restored = site.run(Step::Restore(step.clone())).restored();
     assert_eq!((restored.planned.files, restored.planned.bytes), (6, 10_000));
     assert_eq!(fs::metadata(target.join("b/f")).unwrap().len(), 5000);
-    // Another number of entries is no estimate.
+    // A plan with another number of entries is not accepted as an estimate.
     let more = lifeboat::contract::restic::Counts { files: 7, ..planned };
     let ended = site.run(Step::Restore(Restore { planned: Some(more), ..step }));
     ended.failed(Class::Data, reason::INCOMPLETE);
 }
 
-/// An 8 MiB file system for as long as it lives.
+/// An 8 MiB file system that is unmounted on drop.
 pub struct Tmpfs(PathBuf);
 
 impl Tmpfs {
@@ -213,7 +213,7 @@ impl Drop for Tmpfs {
     }
 }
 
-/// Labels are the node's: nobody in a container may set or remove them.
+/// Labels belong to the node: no process in a container may set or remove them.
 ///
 /// Closes: R01 of the reports.
 #[test]

@@ -1,4 +1,4 @@
-//! Things that come in the wrong order: the operator before the definitions, the webhook's configuration before a webhook.
+//! The wrong order of creation: the operator before the definitions, the webhook's configuration before a webhook.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn definition(plural: &str) -> Value {
     all.into_iter().find(|c| c["spec"]["names"]["plural"] == plural).unwrap()
 }
 
-/// A webhook configuration of ours that nobody answers.
+/// A webhook configuration of Lifeboat without a webhook behind it.
 fn unanswered() -> Value {
     json!({ "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
         "metadata": { "name": "lifeboat-unanswered" }, "webhooks": [{
@@ -57,7 +57,7 @@ async fn what_comes_late_is_waited_for() {
     jobs::end(&cluster, &preflight, &jobs::success(&preflight)).await;
     let restore = jobs::of_step(&cluster, &ns, "restore/0/a").await;
 
-    // Deleted: ours goes, the other's keeps the object, and nothing of it is begun anew.
+    // Deleted: the finalizer of Lifeboat is removed, the other finalizer keeps the object, and no step starts again.
     cluster.delete(&object).await;
     let held = |o: &Value| o["metadata"]["finalizers"] == json!(["example.com/somebody-elses"]);
     jobs::collect(&cluster, &restore).await;

@@ -1,4 +1,4 @@
-//! Backups whose Jobs the test ends: what follows a failure, and what is taken by hand.
+//! Backups whose Jobs the test ends: retries after a failure, and backups that a user creates.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn a_failed_backup_is_followed_by_another_whoever_operates() {
     let invoker = configuration(&ns, retry);
     cluster.apply(&invoker).await.unwrap();
     let mut first = session(&ns, "first");
-    // As a schedule makes it: one that was made by hand would stay for a day.
+    // As a schedule creates it: a session that a user created would stay for a day.
     first["metadata"]["ownerReferences"] = json!([{ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
         "name": "files", "uid": cluster.get(&invoker).await["metadata"]["uid"], "controller": true }]);
     cluster.apply(&first).await.unwrap();
@@ -52,7 +52,7 @@ async fn a_failed_backup_is_followed_by_another_whoever_operates() {
     jobs::end(&cluster, &prepare, &jobs::damaged(&prepare)).await;
     let failed = cluster.until_phase(&first, "Failed").await;
     assert!(failed["status"]["nextRetry"].is_string() && failed["status"].get("retried").is_none(), "{failed:#}");
-    // Whoever is there when the time comes goes on.
+    // The operator that runs when the retry is due continues.
     drop(operator);
     let _again = Operator::leading(&cluster).await;
     let second = session(&ns, "first-retry-1");
@@ -72,7 +72,7 @@ async fn a_failed_backup_is_followed_by_another_whoever_operates() {
     jobs::end(&cluster, &prepare, &jobs::damaged(&prepare)).await;
     let last = cluster.until_phase(&second, "Failed").await;
     assert!(last["status"].get("nextRetry").is_none(), "none is left: {last:#}");
-    // Once the follower stands, the first goes by the history's limit.
+    // When the retry exists, the history limit removes the first session.
     cluster.until(&first, "gone", Value::is_null).await;
     assert_eq!(condition(&last, "Stalled"), ("True", "DataCorrupt"));
     let repository = cluster.get(&repository(&ns)).await;
@@ -95,7 +95,7 @@ async fn a_paused_configuration_still_backs_up_by_hand() {
     assert!(ready["status"].get("nextScheduleTime").is_none(), "{ready:#}");
     let by_hand = session(&ns, "by-hand");
     cluster.apply(&by_hand).await.unwrap();
-    // It was opened, so that a backup must not create another one in its place.
+    // The Repository was opened, so a backup must not create another repository in its place.
     let prepare = jobs::of_step(&cluster, &ns, "prepare").await;
     assert!(jobs::work(&prepare).repository.known);
     for step in ["prepare", "backup/", "maintain"] {
@@ -138,7 +138,7 @@ async fn a_claim_that_is_being_restored_is_backed_up_after_it_and_the_other_way_
     jobs::end(&cluster, &writes, &jobs::success(&writes)).await;
     cluster.until_phase(&restore, "Succeeded").await;
 
-    // Now it reads, and nothing is restored under it.
+    // Now the backup reads, and nothing is restored at the same time.
     let reads = jobs::of_step(&cluster, &ns, "backup/").await;
     let second = of("second");
     cluster.apply(&second).await.unwrap();
@@ -154,7 +154,7 @@ async fn a_claim_that_is_being_restored_is_backed_up_after_it_and_the_other_way_
     cluster.until_phase(&second, "Succeeded").await;
 }
 
-/// Between two of its tries a restore has no Job, and what it has begun to write is half there.
+/// Between two attempts, a restore has no Job, and its data is half written.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn a_claim_of_a_workload_is_not_backed_up_between_two_tries_of_its_restore() {
@@ -162,12 +162,12 @@ async fn a_claim_of_a_workload_is_not_backed_up_between_two_tries_of_its_restore
     let ns = cluster.namespace("between").await;
     let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &["a"]).await;
-    // Nobody scales it down here, because nothing runs its pods.
+    // The workload is not scaled down here, because no controller runs its pods.
     let mut restore = jobs::session(&ns, &jobs::target("Deployment", "a"));
     restore["spec"]["target"]["quiesce"] = "Never".into();
     cluster.apply(&restore).await.unwrap();
     jobs::succeed(&cluster, &ns, "preflight").await;
-    // Each time it waits twice as long.
+    // The backoff doubles with each attempt.
     for attempt in 2..=4 {
         let writes = jobs::of_step(&cluster, &ns, "restore/").await;
         let failure = Failure::new(Class::Transient, "Terminated", "The agent was told to stop.");
@@ -187,7 +187,7 @@ async fn a_claim_of_a_workload_is_not_backed_up_between_two_tries_of_its_restore
     assert!(!keys.iter().any(|k| k.starts_with("restore/") || k.starts_with("backup/")), "{keys:?}");
 }
 
-/// When each session of the schedule was due, and when it was made, in seconds.
+/// Time at which each session of the schedule was due, and time at which it was created, in seconds.
 async fn scheduled(cluster: &Cluster, namespace: &str) -> Vec<(i64, i64)> {
     let api = cluster.api("stash.appscode.com/v1beta1", "BackupSession", namespace);
     let all = api.list(&ListParams::default()).await.unwrap().items;
@@ -204,7 +204,7 @@ async fn scheduled(cluster: &Cluster, namespace: &str) -> Vec<(i64, i64)> {
     all
 }
 
-/// Waits until `more` sessions stand that were due after `after`.
+/// Waits until `more` sessions exist that were due after `after`.
 async fn scheduled_after(cluster: &Cluster, namespace: &str, after: i64, more: usize) -> Vec<(i64, i64)> {
     eventually("sessions of the schedule", SOON * 3, || async {
         let all = scheduled(cluster, namespace).await;
@@ -225,7 +225,7 @@ async fn times_that_came_while_nobody_operated_are_made_up_for_once() {
     ground(&cluster, &ns, &["a"], &[]).await;
     let schedule = json!({ "schedule": format!("@every {EVERY}s"), "backupHistoryLimit": 99 });
     cluster.apply(&configuration(&ns, schedule)).await.unwrap();
-    // No Job of the first is ended: those after it are skipped, which is one session a time all the same.
+    // No Job of the first session is ended: later sessions are skipped, but each due time still gets one session.
     scheduled_after(&cluster, &ns, 0, 2).await;
     drop(operator);
     let before = scheduled(&cluster, &ns).await;
@@ -240,11 +240,11 @@ async fn times_that_came_while_nobody_operated_are_made_up_for_once() {
     let _second = Operator::start_in(&cluster, "second", &["--webhook", "false"]);
     let _first = Operator::start_in(&cluster, "test", &["--webhook", "false"]);
     let new = scheduled_after(&cluster, &ns, last, 3).await;
-    // The first is the newest of those that were missed; the others of them are never made.
+    // The first session is for the newest of the missed times; the other missed times never get a session.
     let (due, made) = new[0];
     assert!(due >= last + 4 * EVERY && made < due + EVERY + 2, "{before:?} {new:?}");
     let all = scheduled(&cluster, &ns).await;
-    // The next may be due, and made, in the second in which this one was made.
+    // The next session may be due, and created, in the second in which this session was created.
     let until = due.max(made - 1);
     assert_eq!(all.iter().filter(|(due, _)| (last + 1..=until).contains(due)).count(), 1, "{all:?}");
     for pair in all.windows(2) {

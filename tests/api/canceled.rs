@@ -1,4 +1,4 @@
-//! Backups that are canceled, and sessions whose names somebody else has.
+//! Backups that are canceled, and sessions whose names are already taken.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn a_canceled_backup_stops_its_jobs_and_is_followed_by_none() {
     jobs::succeed(&cluster, &ns, "prepare").await;
     let running = jobs::of_step(&cluster, &ns, "backup/").await;
 
-    // Nothing but cancel may change, and it cannot be taken back: said by the definition, for there is no webhook here.
+    // Only cancel may change, and it cannot be undone. The definition refuses the change, for there is no webhook here.
     let refused = |patch: Value| cluster.patch(&object, patch);
     for patch in [json!({ "spec": { "retryLeft": 5 } }), json!({ "spec": { "invoker": { "name": "other" } } })] {
         let error = refused(patch).await.unwrap_err().to_string();
@@ -52,7 +52,7 @@ async fn a_canceled_backup_stops_its_jobs_and_is_followed_by_none() {
     assert_eq!((&host["phase"], &host["reason"]), (&json!("Failed"), &json!("Canceled")), "{host:#}");
     assert_eq!(jobs::keys(&cluster, &ns).await, ["prepare"], "nothing more is begun");
 
-    // The next one is not held up by it, and says what it made.
+    // The canceled session does not delay the next one, which reports its result.
     let next = session(&ns, "next");
     cluster.apply(&next).await.unwrap();
     let uid = cluster.get(&next).await["metadata"]["uid"].as_str().unwrap().to_owned();
@@ -61,7 +61,7 @@ async fn a_canceled_backup_stops_its_jobs_and_is_followed_by_none() {
     }
     let done = cluster.until_phase(&next, "Succeeded").await;
     assert_eq!(done["status"]["summary"], "Backed up 1 host: 0 files, 0 B, snapshot abababab.");
-    // One that is over stays as it ended; who compares generations sees that it was looked at.
+    // A finished session keeps its result; a client that compares generations sees that the operator has observed it.
     cluster.patch(&next, json!({ "spec": { "cancel": true } })).await.unwrap();
     let seen = |o: &Value| o["status"]["observedGeneration"] == o["metadata"]["generation"];
     let after = cluster.until(&next, "looked at", seen).await;
@@ -79,7 +79,7 @@ async fn a_name_that_somebody_else_has_costs_no_backup_and_what_is_made_by_hand_
     cluster.apply(&object).await.unwrap();
     let ready = cluster.until(&object, "scheduled", |o| o["status"]["nextScheduleTime"].is_string()).await;
     assert_eq!(condition(&ready, "BackupsLate").0, "False", "{ready:#}");
-    // Every name of the next two minutes is taken by hand, for the same invoker.
+    // All session names of the next two minutes are taken by sessions that a user created for the same invoker.
     let now = k8s_openapi::jiff::Timestamp::now();
     let minutes = (0..=2).map(|n| now + Duration::from_secs(60 * n));
     let taken: Vec<String> = minutes.map(|t| format!("files-{}", t.strftime("%Y%m%d-%H%M"))).collect();
@@ -97,14 +97,14 @@ async fn a_name_that_somebody_else_has_costs_no_backup_and_what_is_made_by_hand_
     let name = made.name_any();
     let (begin, hash) = name.rsplit_once('-').unwrap();
     assert!(taken.iter().any(|t| t == begin) && hash.len() == 10, "{name}");
-    // All but the first were skipped, or will be; the limit of one removes none of them.
+    // All sessions but the first are or will be skipped; the limit of one removes none of them.
     eventually("the others are skipped", SOON, || async {
         let all = api.list(&ListParams::default()).await.unwrap().items;
         let skipped = all.iter().filter(|s| s.data["status"]["phase"] == "Skipped").count();
         if skipped >= 2 { Ok(()) } else { Err(format!("{skipped}")) }
     })
     .await;
-    // The look that would remove them has been: it has written of the session that it made.
+    // The reconcile that would remove them is over: it has recorded the session that it created.
     cluster.until(&every_minute, "looked at", |o| o["status"]["lastScheduleTime"].is_string()).await;
     let there: Vec<String> =
         api.list(&ListParams::default()).await.unwrap().iter().map(ResourceExt::name_any).collect();

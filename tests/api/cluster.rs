@@ -1,4 +1,4 @@
-//! The API server: objects in and out, and waiting for what others write.
+//! The API server: creates and reads objects, and waits for changes by others.
 
 #[path = "turns.rs"]
 mod turns;
@@ -16,16 +16,16 @@ use tokio::time::Instant;
 
 pub use self::turns::Turn;
 
-/// Whoever finds a definition missing puts it there; others wait for it.
+/// Held while a test installs missing definitions; other tests wait for it.
 static DEFINITIONS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-/// Namespace of the operator of a test that has the cluster to itself, as the chart has it.
+/// Namespace of the operator of a test that has the cluster to itself, as in the chart.
 const SYSTEM: &str = "lifeboat-system";
 
-/// Longest wait for something that the operator or the API server does at once. Only a failure waits that long: a machine
-/// that has just built all this answers late.
+/// Longest wait for an immediate action of the operator or the API server. Only a failure waits that long: a machine
+/// that has just built all this is slow.
 pub const SOON: Duration = Duration::from_secs(30);
-/// Between two looks of a wait: a tenth of what it has taken, within these. Many wait at once, and each look costs the API
-/// server time that the operators need.
+/// Pause between two polls of a wait: a tenth of the time waited so far, within these limits. Many tests wait at once,
+/// and each poll costs the API server time that the operators need.
 const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(500);
 
 const CLUSTER_SCOPED: [&str; 13] = [
@@ -44,26 +44,26 @@ const CLUSTER_SCOPED: [&str; 13] = [
     "ValidatingWebhookConfiguration",
 ];
 
-/// The cluster, for one test.
+/// The cluster, as one test uses it.
 pub struct Cluster {
     pub client: Client,
-    /// Namespace of the test's operators: of their Lease and their Secrets.
+    /// Namespace of the test's operators, with their Lease and their Secrets.
     pub home: String,
-    /// Whether they work in the namespaces only that the test has made.
+    /// Whether the operators work only in the namespaces that the test has created.
     is_limited: bool,
-    /// Namespaces that the test has made.
+    /// Namespaces that the test has created.
     made: Mutex<Vec<String>>,
-    /// Gone last, when the test's objects are. `None` for another user of the same test.
+    /// Dropped last, after the test's objects. `None` for another user of the same test.
     _turn: Option<Turn>,
 }
 
 impl Cluster {
-    /// A test beside others, with an operator of its own for the namespaces that it makes before it starts one.
+    /// A test beside others, with its own operator for the namespaces that it creates before the operator starts.
     pub async fn enter() -> Self {
         Self::limited(Turn::beside().await).await
     }
 
-    /// The same with the cluster to itself: what it does to the definitions others must not see.
+    /// Like [`Self::enter`], with the cluster to itself: its changes to the definitions must not affect other tests.
     pub async fn enter_alone() -> Self {
         Self::limited(Turn::alone().await).await
     }
@@ -75,16 +75,16 @@ impl Cluster {
         cluster
     }
 
-    /// A test that has the cluster to itself, with an operator for all namespaces: what it does, or needs, is not limited
-    /// to some.
+    /// A test that has the cluster to itself, with an operator for all namespaces: it acts on, or needs, more than some
+    /// namespaces.
     pub async fn alone() -> Self {
         let cluster = Self::begin(Turn::alone().await).await;
         cluster.ensure_namespace(SYSTEM).await;
         cluster
     }
 
-    /// Definitions that are not there are installed: before the first test there are none, and a test that takes one away
-    /// may fail before it is back.
+    /// Installs missing definitions: none exist before the first test, and a test that deletes one may fail before it
+    /// restores it.
     async fn begin(turn: Turn) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_default().await.expect("KUBECONFIG names no cluster: make test-api starts one");
@@ -104,7 +104,7 @@ impl Cluster {
         cluster
     }
 
-    /// How an operator of this test is started.
+    /// Flags for an operator of this test.
     pub fn flags(&self) -> Vec<String> {
         let mut flags = vec!["--namespace".to_owned(), self.home.clone()];
         if let Some(namespaces) = self.limits() {
@@ -123,7 +123,7 @@ impl Cluster {
         Some(made)
     }
 
-    /// The same as another user sees it, within the turn of the test.
+    /// The same cluster with the identity of another user, within the turn of the test.
     pub async fn as_user(&self, name: &str) -> Self {
         let mut config = kube::Config::infer().await.unwrap();
         config.auth_info.impersonate = Some(name.to_owned());
@@ -131,21 +131,21 @@ impl Cluster {
         Self { client, home: self.home.clone(), is_limited: false, made: Mutex::default(), _turn: None }
     }
 
-    /// A namespace of the test's own. Operators that are started afterwards work in it.
+    /// A namespace for the test only. Operators that are started afterwards work in it.
     pub async fn namespace(&self, name: &str) -> String {
         let name = self.namespace_of_others(name).await;
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
         name
     }
 
-    /// One in which the test's operators do not work.
+    /// A namespace in which the test's operators do not work.
     pub async fn namespace_of_others(&self, name: &str) -> String {
         let name = self.create_namespace(name).await;
         self.service_account(&name).await;
         name
     }
 
-    /// So many of them.
+    /// Several namespaces for the test only.
     pub async fn namespaces(&self, name: &str, count: usize) -> Vec<String> {
         let mut all = vec![];
         for _ in 0..count {
@@ -166,7 +166,7 @@ impl Cluster {
         self.service_account(name).await;
     }
 
-    /// What the controller manager would make; no pod is let in without it.
+    /// The ServiceAccount that the controller manager would create; without it no pod is admitted.
     async fn service_account(&self, namespace: &str) {
         let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default", "namespace": namespace } });
         self.apply(&account).await.unwrap();
@@ -181,20 +181,20 @@ impl Cluster {
         }
     }
 
-    /// The interface of an object's kind, in its namespace.
+    /// The client for an object's kind, in its namespace.
     pub fn api_of(&self, object: &Value) -> Api<DynamicObject> {
         let text = |p: &str| object.pointer(p).and_then(Value::as_str).unwrap_or_default();
         self.api(text("/apiVersion"), text("/kind"), text("/metadata/namespace"))
     }
 
-    /// Server-side apply, strict: an unknown field is an error.
+    /// Strict server-side apply: an unknown field is an error.
     pub async fn apply(&self, object: &Value) -> kube::Result<Value> {
         let params = PatchParams::apply("test").force().validation_strict();
         let name = object["metadata"]["name"].as_str().unwrap();
         self.api_of(object).patch(name, &params, &Patch::Apply(object)).await.map(|o| json!(o))
     }
 
-    /// The same, as far as the API server and its webhooks judge it, and no further.
+    /// A dry run of [`Self::apply`], through the API server and its webhooks.
     pub async fn try_apply(&self, object: &Value) -> kube::Result<Value> {
         let params = PatchParams::apply("test").force().validation_strict().dry_run();
         let name = object["metadata"]["name"].as_str().unwrap();
@@ -206,7 +206,7 @@ impl Cluster {
         self.api_of(object).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|o| json!(o))
     }
 
-    /// The object as it is now; null when it is gone.
+    /// The current state of the object; null when it is gone.
     pub async fn get(&self, object: &Value) -> Value {
         let name = object["metadata"]["name"].as_str().unwrap();
         self.api_of(object).get_opt(name).await.unwrap().map_or(Value::Null, |o| json!(o))
@@ -217,8 +217,8 @@ impl Cluster {
         self.api_of(object).delete(name, &DeleteParams::background()).await.unwrap();
     }
 
-    /// Deletes what other tests have left of a kind, with its finalizers: a definition that has such objects does not go
-    /// while no operator runs.
+    /// Deletes the objects of a kind that other tests have left, with their finalizers: without an operator, a
+    /// definition with such objects cannot be deleted.
     pub async fn delete_all(&self, version: &str, kind: &str) {
         let all = Api::<DynamicObject>::all_with(self.client.clone(), &resource(version, kind));
         for left in all.list(&ListParams::default()).await.unwrap() {
@@ -228,7 +228,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until the object is as it should be, and gives it.
+    /// Waits until the object meets the condition, and returns it.
     pub async fn until(&self, object: &Value, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         eventually(what, SOON, || async {
             let now = self.get(object).await;
@@ -267,7 +267,7 @@ pub fn message<'a>(object: &'a Value, type_: &str) -> &'a str {
     found.and_then(|c| c["message"].as_str()).unwrap_or_default()
 }
 
-/// Tries until it works; then what it gave. Fails with the last reason why not.
+/// Retries until `look` succeeds, and returns its result. Fails with the last error.
 pub async fn eventually<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let since = Instant::now();
     loop {

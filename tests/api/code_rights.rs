@@ -1,4 +1,4 @@
-//! Who may run code: the webhook asks about the author of an object, the controller believes the webhook's seal.
+//! Permission to run code: the webhook checks the author of an object, and the controller trusts the webhook's seal.
 
 use kube::api::PostParams;
 use serde_json::{Value, json};
@@ -53,17 +53,17 @@ async fn only_who_may_create_pods_may_run_code_in_a_job() {
     let seal = stored["metadata"]["annotations"][SEAL].as_str().expect("a seal").to_owned();
     let waits = |o: &Value| o["status"]["phase"] == "Pending";
     cluster.until(&named("hook", hook()), "let in", waits).await;
-    // Applied again as it was written: the seal stays.
+    // Applied again unchanged: the seal stays.
     let again = joe.apply(&named("hook", hook())).await.unwrap();
     assert_eq!(again["metadata"]["annotations"][SEAL], json!(seal));
-    // One whose name the API server makes.
+    // An object whose name the API server generates.
     let mut unnamed = named("", hook());
     unnamed["metadata"] = json!({ "generateName": "generated-", "namespace": ns });
     let api = joe.api("stash.appscode.com/v1beta1", "RestoreSession", &ns);
     let made = api.create(&PostParams::default(), &serde_json::from_value(unnamed).unwrap()).await.unwrap();
     cluster.until(&json!(made), "let in", waits).await;
 
-    // Where an administrator has opened the namespace whoever may create an object may run code, and not afterwards.
+    // While an administrator has opened the namespace, any user who may create an object may run code.
     let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": ns } });
     let label = |value: Value| json!({ "metadata": { "labels": { "lifeboat.stash.appscode.com/allow-code": value } } });
     cluster.patch(&space, label("true".into())).await.unwrap();
@@ -75,7 +75,7 @@ async fn only_who_may_create_pods_may_run_code_in_a_job() {
     assert!(message(&told, "ValidationPassed").contains("requires permission to create Pods"), "{told:#}");
     refusal(jane.apply(&named("closed", hook())).await);
 
-    // Past the webhook the seal of another object is worth nothing, and the label of an administrator is.
+    // Without the webhook, the seal of another object does not count, and the label of an administrator does.
     webhook.silence(&cluster).await;
     let mut forged = named("forged", hook());
     forged["metadata"]["annotations"] = json!({ SEAL: seal });

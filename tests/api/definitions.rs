@@ -1,4 +1,4 @@
-//! What the API server itself does with the definitions: defaults, and rules that hold with no operator at all.
+//! Effects of the definitions in the API server itself: defaults, and rules that apply without any operator.
 
 use kube::api::ListParams;
 use serde_json::{Value, json};

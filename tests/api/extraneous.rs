@@ -1,4 +1,4 @@
-//! `target.extraneous`: what is deleted is waited for, counted and told.
+//! `target.extraneous`: the run waits for the deletion, counts the files and reports them.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::cluster::{Cluster, SOON, condition, eventually};
 use super::jobs::{self, ground, session, target};
 use super::operator::Operator;
 
-/// A pod of somebody else comes to use the claim between two tries: nothing is deleted under it.
+/// A pod of another user starts to use the claim between two attempts: nothing is deleted while it runs.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn a_restore_that_deletes_waits_for_pods_and_says_what_it_deleted() {

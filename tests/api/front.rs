@@ -1,6 +1,7 @@
-//! A front for the API server, which fails as real ones do: away for a while, busy, silent about some, or with another clock.
+//! A proxy for the API server that fails like a real one: unavailable, busy, without some watches, or with another
+//! clock.
 //!
-//! It speaks plain HTTP to the operator and passes everything on with the test's own credentials.
+//! It speaks plain HTTP to the operator and forwards every request with the test's own credentials.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What every other write is answered, in turn.
+/// Responses to every other write, in turn.
 const ANSWERS: [(u16, &str); 3] = [(500, "InternalError"), (429, "TooManyRequests"), (409, "Conflict")];
 
 #[derive(Default)]
@@ -28,9 +29,9 @@ struct Moods {
     writes: AtomicUsize,
     /// Writes that failed, by code.
     failed: Mutex<Vec<u16>>,
-    /// The watches of pods of Jobs are not to be had. Pods of one session are.
+    /// The watches of all pods of Jobs fail. Requests for the pods of one session succeed.
     without_pods: AtomicBool,
-    /// Seconds by which its clock is ahead.
+    /// Seconds by which the front's clock is ahead.
     ahead: AtomicI64,
 }
 
@@ -57,7 +58,7 @@ impl Front {
         front
     }
 
-    /// Nobody listens any more, and every connection breaks.
+    /// Closes the port and every connection.
     pub async fn down(&mut self) {
         let serving = self.serving.take().unwrap();
         serving.abort();
@@ -73,12 +74,12 @@ impl Front {
         self.moods.busy.store(usize::from(busy), Ordering::SeqCst);
     }
 
-    /// Whether watches of pods, once they break, stay broken.
+    /// Sets whether watches of pods fail after they break.
     pub fn without_pods(&self, without: bool) {
         self.moods.without_pods.store(without, Ordering::SeqCst);
     }
 
-    /// Codes that were answered instead of what was asked for.
+    /// Status codes of the requests that the front refused.
     pub fn failed(&self) -> Vec<u16> {
         self.moods.failed.lock().unwrap().clone()
     }
@@ -104,7 +105,7 @@ fn write_kubeconfig(path: &Path, address: SocketAddr) {
     std::fs::write(path, config.to_string()).unwrap();
 }
 
-/// Connections are tasks of this one and end with it.
+/// Connections are tasks of this task and end with it.
 async fn serve(listener: TcpListener, client: Client, moods: Arc<Moods>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -123,7 +124,7 @@ async fn answer(
     moods: Arc<Moods>,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     let is_write = request.method() != "GET";
-    // A conflict over the Lease means that another one leads, which is another test's matter.
+    // A conflict over the Lease means that another operator leads, which is not the subject of this test.
     if is_write && moods.busy.load(Ordering::SeqCst) == 1 && !request.uri().path().contains("/leases") {
         let n = moods.writes.fetch_add(1, Ordering::SeqCst);
         if n.is_multiple_of(2) {
@@ -154,7 +155,7 @@ async fn answer(
     Ok(response.map(Body::new))
 }
 
-/// The operator watches pods by the kind of their session, in all namespaces or in each.
+/// Whether a request is a watch of pods by the kind of their session, in all namespaces or in each.
 fn is_watch_of_pods(uri: &axum::http::Uri) -> bool {
     let (_, by) = lifeboat::names::label::SESSION_KIND.split_once('/').unwrap();
     uri.path().ends_with("/pods") && uri.query().is_some_and(|q| q.contains(by))

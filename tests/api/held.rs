@@ -1,5 +1,5 @@
 //! Workloads that stay at zero because their data is half restored: annotation and event on a real API server, and the
-//! restore that brings them back.
+//! restore that scales them up again.
 
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
@@ -21,7 +21,7 @@ fn note(workload: &Value) -> Option<Note> {
     workload["metadata"]["annotations"][HELD_DOWN].as_str().map(|text| Note::read(text).unwrap())
 }
 
-/// Waits for the warning about a workload itself, by which `kubectl describe` finds it.
+/// Waits for the warning event of a workload, which `kubectl describe` shows.
 async fn told(cluster: &Cluster, ns: &str, workload: &Value) -> String {
     let api: Api<Event> = Api::namespaced(cluster.client.clone(), ns);
     eventually("the event on the workload", SOON, || async {
@@ -69,11 +69,11 @@ async fn what_is_canceled_in_the_middle_stays_down_until_the_next_restore_succee
     let text = told(&cluster, &ns, &web).await;
     assert!(text.contains(&format!("kubectl -n {ns} scale deployment/web --replicas=2")), "{text}");
 
-    // The session may go: the workload keeps what is needed.
+    // The session may be deleted: the workload keeps the data that the operator needs.
     cluster.delete(&object).await;
     cluster.until(&object, "gone", Value::is_null).await;
 
-    // It is not backed up as it is.
+    // The workload is not backed up in this state.
     let configuration = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
         "metadata": { "name": "files", "namespace": ns }, "spec": { "repository": { "name": "repo" },
         "retentionPolicy": { "name": "keep", "keepLast": 1, "prune": true }, "target": { "alias": "web",
@@ -88,7 +88,7 @@ async fn what_is_canceled_in_the_middle_stays_down_until_the_next_restore_succee
     assert_eq!(condition(&failed, "Ready").1, "HeldDown");
     assert!(message(&failed, "Ready").contains("left its data half restored"), "{:#}", failed["status"]);
 
-    // A restore of something else does not bring it back.
+    // A restore of other data does not scale it up.
     let mut part = session(&ns, &target("Deployment", "web"));
     part["metadata"]["name"] = "part".into();
     part["spec"]["target"]["rules"] = json!([{ "paths": ["/data/part"] }]);
@@ -114,7 +114,7 @@ async fn what_is_canceled_in_the_middle_stays_down_until_the_next_restore_succee
     assert_eq!((&web["spec"]["replicas"], note(&web)), (&json!(2), None));
 }
 
-/// The right to write a status is enough for the annotation, whatever the kind.
+/// The permission to write a status is enough for the annotation, for every kind.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn each_kind_that_is_scaled_can_say_that_it_stays_down() {
@@ -123,7 +123,7 @@ async fn each_kind_that_is_scaled_can_say_that_it_stays_down() {
     let namespaces = cluster.namespaces("held", all.len()).await;
     let _operator = Operator::leading(&cluster).await;
     for ((kind, templates), ns) in all.into_iter().zip(namespaces) {
-        // Claims of a StatefulSet stay that had more replicas.
+        // Claims remain of a StatefulSet that had more replicas.
         ground(&cluster, &ns, if templates { &["data-web-0", "data-web-1", "data-web-2"] } else { &["web"] }, &[])
             .await;
         let labels = json!({ "app": "web" });
@@ -153,7 +153,7 @@ async fn each_kind_that_is_scaled_can_say_that_it_stays_down() {
         assert_eq!((&left["spec"]["replicas"], note(&left).map(|n| n.replicas)), (&json!(0), Some(1)), "{kind}");
         told(&cluster, &ns, &left).await;
 
-        // Its hosts are those that it had, and the next restore of them brings it back.
+        // The workload keeps its hosts, and the next restore of them scales it up.
         let mut again = run.clone();
         again["metadata"]["name"] = "again".into();
         cluster.apply(&again).await.unwrap();

@@ -1,4 +1,4 @@
-//! The webhook, installed as the chart installs it, on the host that the API server reaches.
+//! The webhook, installed as the chart installs it, on the host that the API server can reach.
 
 use std::fs;
 use std::path::Path;
@@ -10,20 +10,20 @@ use super::cluster::{Cluster, SOON, eventually};
 use super::jobs::{session, target};
 use super::operator::{Operator, free_port};
 
-/// What the chart renders, as it is in a file of `config`.
+/// The objects that the chart renders, from a file of `config`.
 fn installed(file: &str) -> Vec<Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     lifeboat::yaml::read(&fs::read_to_string(folder.join(file)).unwrap()).unwrap()
 }
 
-/// What it renders for some namespaces, with these in the place of those of the file, and in this namespace itself.
+/// The objects for some namespaces, with these namespaces in place of those of the file, installed in namespace `home`.
 pub fn of_namespaces(home: &str, namespaces: [&str; 2]) -> Vec<Value> {
     let text = json!(installed("namespaces.yaml")).to_string();
     let text = text.replace("team-a", namespaces[0]).replace("team-b", namespaces[1]);
     serde_json::from_str(&text.replace("lifeboat-system", home)).unwrap()
 }
 
-/// An operator that leads and serves the webhook, which the API server asks.
+/// An operator that leads and serves the webhook for the API server.
 pub struct Webhook {
     configurations: Vec<Value>,
     bundle: Vec<u8>,
@@ -55,7 +55,7 @@ impl Webhook {
             for webhook in configuration["webhooks"].as_array_mut().unwrap() {
                 webhook["clientConfig"]["service"]["port"] = port.into();
                 webhook["timeoutSeconds"] = 10.into();
-                // Blueprints stand in no namespace.
+                // Blueprints are cluster-scoped.
                 if let Some(values) = webhook.pointer_mut("/namespaceSelector/matchExpressions/0/values") {
                     *values = json!(limits);
                 }
@@ -77,7 +77,7 @@ impl Webhook {
             ],
         );
         operator.leads_within(SOON).await;
-        // The operator says whom to trust, and where to ask.
+        // The operator sets the CA bundle and the path of the webhook.
         let is_told = |w: &Value| w["clientConfig"]["caBundle"].is_string();
         let told = |o: &Value| o["webhooks"].as_array().unwrap().iter().all(is_told);
         let last = cluster.until(&configurations[1], "told", told).await;
@@ -91,14 +91,14 @@ impl Webhook {
         webhook
     }
 
-    /// Where the API server asks.
+    /// The path that the API server calls.
     pub fn path(&self, verb: &str, kind: &str) -> String {
         format!("/{verb}/{kind}/{}", self.token)
     }
 
-    /// The API server takes up new configurations within a second or so: both kinds of webhook, each in its time.
+    /// Waits until the API server uses the new configurations, about a second: separately for both kinds of webhook.
     async fn is_asked(&self, cluster: &Cluster) {
-        // Objects of the operator's own namespaces are reviewed, if it has some.
+        // Objects of the operator's own namespaces are reviewed, if it has namespaces.
         let namespace = cluster.limits().map_or_else(|| "default".to_owned(), |mut all| all.remove(0));
         let mut moved = session(&namespace, &target("PersistentVolumeClaim", "a"));
         moved["spec"]["rules"] = moved["spec"]["target"]["rules"].take();
@@ -118,14 +118,14 @@ impl Webhook {
         self.silence(cluster).await;
     }
 
-    /// The API server asks nobody any more; the operator stays.
+    /// The API server no longer calls the webhook; the operator keeps running.
     pub async fn silence(&self, cluster: &Cluster) {
         for configuration in &self.configurations {
             cluster.delete(configuration).await;
         }
     }
 
-    /// What it answers to a review from somewhere in the network.
+    /// The response to a review from another client in the network.
     pub async fn ask(&self, path: &str, body: &str) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut stream = self.connect().await.unwrap();
@@ -134,14 +134,14 @@ impl Webhook {
             "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
-        // Who is not listened to may be hung up on before he has said all.
+        // The webhook may close a refused connection before the request is complete.
         let _ = stream.write_all(body.as_bytes()).await;
         let mut answer = vec![];
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// A connection to it, as anybody in the network can have one who trusts its certificate.
+    /// A connection to the webhook, as any client in the network can open that trusts its certificate.
     pub async fn connect(&self) -> std::io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
         use rustls::pki_types::pem::PemObject as _;
         let mut roots = rustls::RootCertStore::empty();

@@ -1,4 +1,4 @@
-//! Plays kubelet, Job controller and garbage collector for the operator's Jobs, and lays the ground of a run.
+//! Plays kubelet, Job controller and garbage collector for the operator's Jobs, and creates the objects for a run.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, eventually};
 
-/// When whatever is played here began and ended.
+/// Start and end time of everything that is played here.
 const ENDED: &str = "2026-11-20T00:00:00Z";
 
-/// Repository and Secret, and a claim or Deployment (with two replicas) of each name.
+/// Creates Repository and Secret, and a claim or Deployment (with two replicas) for each name.
 pub async fn ground(cluster: &Cluster, namespace: &str, claims: &[&str], deployments: &[&str]) {
     let meta = |name: &str| json!({ "name": name, "namespace": namespace });
     let mut objects = vec![
@@ -42,7 +42,7 @@ pub async fn ground(cluster: &Cluster, namespace: &str, claims: &[&str], deploym
     }
 }
 
-/// A target of `ground`.
+/// A target that [`ground`] has created.
 pub fn target(kind: &str, name: &str) -> Value {
     let version = if kind == "Deployment" { "apps/v1" } else { "v1" };
     json!({ "ref": { "apiVersion": version, "kind": kind, "name": name }, "alias": name,
@@ -67,7 +67,7 @@ pub async fn of_sessions(cluster: &Cluster, namespace: &str) -> Vec<Job> {
     jobs
 }
 
-/// Keys of the steps of sessions that have Jobs, sorted.
+/// Sorted keys of the steps of sessions that have Jobs.
 pub async fn keys(cluster: &Cluster, namespace: &str) -> Vec<String> {
     let mut keys: Vec<String> = of_sessions(cluster, namespace).await.iter().map(key).collect();
     keys.sort();
@@ -83,12 +83,12 @@ pub fn session_of(job: &Job) -> String {
     job.annotations()[annotation::SESSION_NAME].clone()
 }
 
-/// Waits for the Job of a step, named by the beginning of its key.
+/// Waits for the Job of a step, by the beginning of its key.
 pub async fn of_step(cluster: &Cluster, namespace: &str, start: &str) -> Job {
     of_step_within(cluster, namespace, start, SOON).await
 }
 
-/// The same, in bad weather.
+/// Like [`of_step`], with a time limit for a failing API server.
 pub async fn of_step_within(cluster: &Cluster, namespace: &str, start: &str, limit: Duration) -> Job {
     eventually(&format!("a Job of {start}"), limit, || async {
         let all = all(cluster, namespace).await;
@@ -104,24 +104,24 @@ pub fn task(job: &Job) -> Task {
     Task::decode(env.value.as_deref().unwrap()).unwrap()
 }
 
-/// What restic is asked in a Job.
+/// The work of restic in a Job.
 pub fn work(job: &Job) -> Work {
     task(job).work.restic().unwrap().clone()
 }
 
-/// That a preflight has found this snapshot.
+/// Result of a preflight that has found this snapshot.
 pub fn found(part: &Part, id: &str) -> Found {
     let snapshots = vec![PinnedSnapshot { id: id.repeat(32), time: ENDED.into(), path: None }];
     let pin = Pins { snapshots, ..Pins::default() }.write();
     Found { part: part.clone(), pin, ..Found::default() }
 }
 
-/// That a restore has done this.
+/// Answer of a restore with these counts.
 pub fn did(restored: &Restored) -> contract::Answer {
     contract::Answer::Did(Did { tallies: restored.tallies() })
 }
 
-/// What an agent that can do all of it answers.
+/// Outcome of an agent that succeeds in every step.
 pub fn success(job: &Job) -> Outcome {
     let task = task(job);
     let counts = Counts { files: 7, bytes: 70 };
@@ -147,13 +147,13 @@ pub fn success(job: &Job) -> Outcome {
     Outcome { version: VERSION, run: task.run.id, seconds: 1.0, answer: Some(answer), ..Outcome::default() }
 }
 
-/// What an agent answers whose data is damaged.
+/// Outcome of an agent whose data is damaged.
 pub fn damaged(job: &Job) -> Outcome {
     let failure = Failure::new(Class::Data, "DataCorrupt", "Pack 1234 is damaged. Run restic check.");
     Outcome { failure: Some(failure), answer: None, ..success(job) }
 }
 
-/// What an agent answers whose store does not.
+/// Outcome of an agent whose store does not respond.
 pub fn unreachable(job: &Job) -> Outcome {
     let failure = Failure::new(Class::Transient, "RepositoryUnreachable", "The storage does not answer at b:9000.");
     Outcome { failure: Some(failure), answer: None, ..success(job) }
@@ -164,7 +164,7 @@ fn pod_of(job: &Job) -> String {
     format!("{}-x", job.name_any())
 }
 
-/// The Job gets its pod, which waits for a node; one that it has already stays.
+/// Creates the Job's pod, which waits for a node; an existing pod stays.
 pub async fn start(cluster: &Cluster, job: &Job) {
     let (namespace, name) = (job.namespace().unwrap(), job.name_any());
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
@@ -194,7 +194,7 @@ pub async fn end(cluster: &Cluster, job: &Job, outcome: &Outcome) {
     close(cluster, job, outcome.failure.is_some()).await;
 }
 
-/// The Job's controller says that it is over.
+/// Sets the Job's status as the Job controller does at its end.
 async fn close(cluster: &Cluster, job: &Job, failed: bool) {
     let condition = |type_: &str| json!({ "type": type_, "status": "True", "lastTransitionTime": ENDED });
     let status = if failed {
@@ -208,21 +208,21 @@ async fn close(cluster: &Cluster, job: &Job, failed: bool) {
         .unwrap();
 }
 
-/// The node is drained: the Job's pod ends, is gone, and the Job failed.
+/// The node is drained: the Job's pod ends and is deleted, and the Job failed.
 pub async fn drain(cluster: &Cluster, job: &Job) {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &job.namespace().unwrap());
     pods.delete(&pod_of(job), &DeleteParams::default().grace_period(0)).await.unwrap();
     close(cluster, job, true).await;
 }
 
-/// Ends the next Job of a step well, and gives it.
+/// Ends the next Job of a step with success, and returns it.
 pub async fn succeed(cluster: &Cluster, namespace: &str, start: &str) -> Job {
     let job = of_step(cluster, namespace, start).await;
     end(cluster, &job, &success(&job)).await;
     job
 }
 
-/// Ends well the Job of a step that was made after this one.
+/// Ends with success the Job of a step that was created after `before`.
 pub async fn succeed_again(cluster: &Cluster, namespace: &str, start: &str, before: &Job) {
     let job = eventually(&format!("another Job of {start}"), SOON, || async {
         let all = of_sessions(cluster, namespace).await;
@@ -233,12 +233,12 @@ pub async fn succeed_again(cluster: &Cluster, namespace: &str, start: &str, befo
     end(cluster, &job, &success(&job)).await;
 }
 
-/// The Repository of a namespace opens: the first list of its snapshots ends well. Until then nothing that uses it is Ready.
+/// Opens the Repository of a namespace: its first list of snapshots succeeds. Until then none of its users is Ready.
 pub async fn open(cluster: &Cluster, namespace: &str) {
     succeed(cluster, namespace, "list").await;
 }
 
-/// Ends the next Job of a step of one session well, and gives it.
+/// Ends the next Job of a step of one session with success, and returns it.
 pub async fn succeed_of(cluster: &Cluster, namespace: &str, start: &str, uid: &str) -> Job {
     let job = eventually(&format!("a Job of {start} of {uid}"), SOON, || async {
         let all = all(cluster, namespace).await;
@@ -250,7 +250,7 @@ pub async fn succeed_of(cluster: &Cluster, namespace: &str, start: &str, uid: &s
     job
 }
 
-/// Waits until a Job is being deleted, then lets it go as the garbage collector does, after its pod.
+/// Waits until a Job is being deleted, then removes it as the garbage collector does, after its pod.
 pub async fn collect(cluster: &Cluster, job: &Job) {
     let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), &job.namespace().unwrap());
     let name = job.name_any();
@@ -268,7 +268,7 @@ pub async fn collect(cluster: &Cluster, job: &Job) {
     jobs.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
 }
 
-/// Whether a session carries our finalizer.
+/// Whether a session has our finalizer.
 pub fn is_held(object: &Value) -> bool {
     object["metadata"]["finalizers"].as_array().is_some_and(|f| f.contains(&json!(FINALIZER)))
 }

@@ -1,4 +1,4 @@
-//! Backups that stop: what status, columns, events and metrics say of it.
+//! Backups that stop: how status, columns, events and metrics report them.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn backups_that_stop_are_seen_until_one_succeeds_and_outlive_their_session
     ground(&cluster, &ns, &["a"], &[]).await;
     let object = configuration(&ns, json!({ "schedule": "@every 2s", "backupHistoryLimit": 1 }));
     cluster.apply(&object).await.unwrap();
-    // The first waits for its Job, those after it are skipped.
+    // The first session waits for its Job, the sessions after it are skipped.
     let late = cluster.until(&object, "late", |o| condition(o, "BackupsLate") == ("True", "BackupsLate")).await;
     assert!(message(&late, "BackupsLate").starts_with("No backup has succeeded yet, and more than one was due."));
     assert!(late["status"].get("lastBackup").is_none(), "what is skipped is no backup: {late:#}");
@@ -44,7 +44,7 @@ async fn backups_that_stop_are_seen_until_one_succeeds_and_outlive_their_session
     has(format!("lifeboat_backup_late{{{labels}}} 1")).await;
     has(format!("lifeboat_backup_next_due_timestamp_seconds{{{labels}}} ")).await;
 
-    // The one that runs fails, and then one by hand succeeds, with a schedule on which nothing is due any more.
+    // The running session fails, then a session that a user creates succeeds. The schedule has no more due backup.
     let yearly = configuration(&ns, json!({ "schedule": "0 0 1 1 *", "backupHistoryLimit": 1 }));
     cluster.apply(&yearly).await.unwrap();
     let prepare = jobs::of_step(&cluster, &ns, "prepare").await;
@@ -60,7 +60,7 @@ async fn backups_that_stop_are_seen_until_one_succeeds_and_outlive_their_session
     assert!(text.contains(&format!("BackupSession {failed}, failed at")) && text.contains("DataCorrupt"), "{text}");
     has(format!("lifeboat_backup_last_result{{{labels},reason=\"DataCorrupt\"}} 0")).await;
 
-    // Both may end within a second; then the later name counts.
+    // Both sessions may end within a second; then the later name counts.
     let by_hand = session(&ns, "now-by-hand");
     cluster.apply(&by_hand).await.unwrap();
     let uid = cluster.get(&by_hand).await["metadata"]["uid"].as_str().unwrap().to_owned();
@@ -75,7 +75,7 @@ async fn backups_that_stop_are_seen_until_one_succeeds_and_outlive_their_session
     has(format!("lifeboat_backup_late{{{labels}}} 0")).await;
     has(format!("lifeboat_backup_last_success_timestamp_seconds{{{labels}}} ")).await;
 
-    // With its session the record does not go.
+    // The record stays when its session is deleted.
     cluster.delete(&by_hand).await;
     cluster.until(&by_hand, "gone", serde_json::Value::is_null).await;
     cluster.apply(&configuration(&ns, json!({ "schedule": "0 0 1 1 *", "backupHistoryLimit": 2 }))).await.unwrap();
@@ -88,10 +88,10 @@ async fn backups_that_stop_are_seen_until_one_succeeds_and_outlive_their_session
     let [.., result, next, _] = cells.as_slice() else { panic!("{cells:?}") };
     assert_eq!((result, next), (&json!("Succeeded"), &after["status"]["nextScheduleTime"]));
 
-    // Paused, nobody expects any.
+    // Paused: no backup is expected.
     cluster.apply(&configuration(&ns, json!({ "schedule": "@every 2s", "paused": true }))).await.unwrap();
     cluster.until(&object, "paused", |o| condition(o, "BackupsLate") == ("False", "Paused")).await;
-    // One that is gone is told of by nobody.
+    // A deleted configuration has no metrics.
     cluster.delete(&object).await;
     eventually("its metrics go", Duration::from_secs(20), || async {
         let (_, text) = operator.page("/metrics").await.ok_or("no answer".to_owned())?;

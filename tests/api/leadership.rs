@@ -1,4 +1,4 @@
-//! Two operators: one leads, the other takes over; and the pages every replica serves.
+//! Two operators: one leads, the other takes over; and the pages that every replica serves.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use super::cluster::{Cluster, SOON, eventually};
 use super::jobs::{self, ground, session, target};
 use super::operator::Operator;
 
-/// After a graceful stop the Lease is free; after a kill it has to run out.
+/// After a graceful stop the Lease is free; after a kill it has to expire.
 const AFTER_TERM: Duration = Duration::from_secs(5);
 const AFTER_KILL: Duration = Duration::from_secs(15);
 
-/// One that leads, as long as the chart's do.
+/// An operator that leads, with the lease duration of the chart.
 async fn first_one(cluster: &Cluster) -> Operator {
     let operator = Operator::start_in(cluster, "test", &["--webhook", "false"]);
     operator.leads_within(SOON).await;
     operator
 }
 
-/// Another one, which is ready though it does not lead.
+/// Another operator, which is ready but does not lead.
 async fn standing_by(cluster: &Cluster, identity: &str) -> Operator {
     let operator = Operator::start_in(cluster, identity, &["--webhook", "false"]);
     eventually("ready, though it does not lead", SOON, || async {
@@ -52,7 +52,7 @@ async fn one_leads_and_another_takes_over() {
     let third = standing_by(&cluster, "test").await;
     drop(second);
     third.leads_within(AFTER_KILL).await;
-    // And it works.
+    // The new leader works.
     ground(&cluster, &ns, &["a"], &[]).await;
     cluster.apply(&session(&ns, &target("PersistentVolumeClaim", "a"))).await.unwrap();
     jobs::of_step(&cluster, &ns, "preflight").await;
@@ -73,7 +73,7 @@ async fn a_leader_that_hangs_or_dies_in_the_middle_of_a_run_is_followed_without_
     cluster.apply(&object).await.unwrap();
     let preflight = jobs::of_step(&cluster, &ns, "preflight").await;
 
-    // It hangs while the preflight runs, and has not noticed when it goes on: only that another one leads.
+    // The leader hangs while the preflight runs. Afterwards it only notices that another operator leads.
     first.freeze();
     jobs::end(&cluster, &preflight, &jobs::success(&preflight)).await;
     second.leads_within(AFTER_KILL).await;
@@ -85,7 +85,7 @@ async fn a_leader_that_hangs_or_dies_in_the_middle_of_a_run_is_followed_without_
     assert_eq!(cluster.get(&object).await["status"], before["status"], "it wrote nothing more");
     assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 0);
 
-    // It dies while the restore runs.
+    // The leader dies while the restore runs.
     let third = standing_by(&cluster, "third").await;
     drop(second);
     jobs::end(&cluster, &restore, &jobs::success(&restore)).await;

@@ -1,4 +1,4 @@
-//! Runs that are canceled, and objects that go: what is written, and what is left.
+//! Runs that are canceled, and objects that are deleted: what is recorded, and what remains.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ async fn members_are_taken_from_a_backup_batch_once() {
         "spec": { "repository": { "name": "repo" }, "maintainOrder": true,
             "backupBatch": { "name": "shop", "namespace": home, "members": ["b", "a"] } } });
     cluster.apply(&object).await.unwrap();
-    // Whether it is there is not told, and what it holds is its owner's to give.
+    // The message does not reveal whether the BackupBatch exists: only its owner may disclose its contents.
     let missing = cluster.until_phase(&object, "Invalid").await;
     let text = missing["status"]["summary"].as_str().unwrap();
     assert!(text.starts_with(&format!("spec.backupBatch: BackupBatch {home}/shop does not exist, or ")), "{text}");
@@ -106,7 +106,7 @@ async fn members_are_taken_from_a_backup_batch_once() {
     let done = cluster.until(&object, "released", |o| o["status"]["phase"] == "Succeeded" && !jobs::is_held(o)).await;
     assert_eq!(done["status"]["adopted"]["members"][0]["target"]["rules"], json!([{ "snapshots": ["latest"] }]));
 
-    // What cannot be restored is refused, with the place where it stands.
+    // A member that cannot be restored is refused, with the path of its field.
     cluster.apply(&backup(&["a"])).await.unwrap();
     let mut wrong = object.clone();
     wrong["metadata"]["name"] = "wrong".into();
@@ -148,7 +148,7 @@ async fn what_stash_left_behind_does_not_keep_an_object() {
         cluster.delete(&object).await;
         cluster.until(&object, "gone", Value::is_null).await;
     }
-    // One that Stash ended has no status of ours, and goes as well.
+    // A session that Stash ended has no status of Lifeboat, and can be deleted as well.
     let object = session(&ns, &claim);
     cluster.apply(&object).await.unwrap();
     cluster.until_phase(&object, "Pending").await;

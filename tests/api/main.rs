@@ -1,7 +1,7 @@
 //! The operator's process against a real API server, without a node: the tests play kubelet and Job controller.
 //!
-//! `make test-api` starts the cluster and runs them beside each other on one API server: each has namespaces of its own, and
-//! operators that work in these only ([`cluster::Cluster::enter`]). A few need the cluster to themselves
+//! `make test-api` starts the cluster and runs the tests in parallel on one API server: each has its own namespaces,
+//! and operators that work only in these ([`cluster::Cluster::enter`]). A few need the cluster to themselves
 //! ([`cluster::Cluster::alone`]), and their operator works in all namespaces.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]

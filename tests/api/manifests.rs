@@ -1,4 +1,4 @@
-//! Published manifests apply as they are, and each object ends where it should.
+//! Published manifests apply unchanged, and each object reaches the expected state.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +8,8 @@ use lifeboat::admission::{check, kind_of, message};
 use super::cluster::Cluster;
 use super::operator::Operator;
 
-/// What becomes of each object that the operator looks at: file, kind, phase, and what its one line or
-/// `Ready` condition begins with. What comes later names its field.
+/// Final state of each object that the operator reconciles: file, kind, phase, and the beginning of its summary or
+/// `Ready` condition. The message for a feature that is not implemented yet names its field.
 const ENDS: &str = include_str!("manifests.tsv");
 
 /// Proves: D02.
@@ -23,7 +23,7 @@ async fn each_applies_strictly_and_ends_where_it_should() {
     files.sort();
     let mut applied = vec![];
     for (index, file) in files.iter().enumerate() {
-        // Files use the same names for different things.
+        // Different files use the same names.
         let namespace = format!("published-{index}");
         cluster.ensure_namespace(&namespace).await;
         for mut object in lifeboat::yaml::read(&fs::read_to_string(file).unwrap()).unwrap() {
@@ -59,7 +59,7 @@ async fn each_applies_strictly_and_ends_where_it_should() {
     let wrong: Vec<String> = (0..found.len().max(expected.len()))
         .filter_map(|i| {
             let (f, e) = (found.get(i).map_or("", String::as_str), expected.get(i).copied().unwrap_or("nothing"));
-            // A field is named first; the rest of the words may change.
+            // The message begins with the field; the rest of the words may change.
             (!f.starts_with(e)).then(|| format!("expected {e}\nfound    {f}"))
         })
         .collect();

@@ -1,4 +1,4 @@
-//! An operator that is told its namespaces: with the rights that the chart gives it there, and none elsewhere.
+//! An operator that is limited to some namespaces: it has the rights of the chart there, and none elsewhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::installed::{Webhook, of_namespaces};
 use super::jobs::{self, ground, session, target};
 use super::operator::{Operator, STEADY};
 
-/// A namespace that comes is looked for every ten seconds, and its watches begin after a pause.
+/// The operator checks every ten seconds for a new namespace, and starts its watches after a pause.
 const TAKEN_UP: Duration = Duration::from_mins(1);
 
 /// The operator's account and rights, as the chart renders them for two namespaces.
@@ -30,7 +30,7 @@ async fn give(cluster: &Cluster, rights: &[Value]) {
     }
 }
 
-/// A way to the API server as the operator's own account, which may do what it is bound to and no more.
+/// A kubeconfig for the operator's own account, which has only the rights that are bound to it.
 fn as_account(cluster: &Cluster, folder: &Path) -> PathBuf {
     let text = fs::read_to_string(std::env::var("KUBECONFIG").unwrap()).unwrap();
     let mut config = lifeboat::yaml::read(&text).unwrap().remove(0);
@@ -44,7 +44,7 @@ fn account(cluster: &Cluster) -> String {
     format!("system:serviceaccount:{}:lifeboat", cluster.home)
 }
 
-/// The API server hears of rights after a moment.
+/// Waits until the API server knows the new rights.
 async fn may_read(cluster: &Cluster, namespaces: &[&str]) {
     let user = cluster.as_user(&account(cluster)).await;
     for namespace in namespaces {
@@ -90,7 +90,7 @@ async fn it_works_with_the_roles_of_the_chart_and_touches_no_other_namespace() {
     let folder = tempfile::tempdir().unwrap();
     let _operator = Operator::through(&cluster, &as_account(&cluster, folder.path())).await;
 
-    // A workload is scaled, and the Repository of another namespace that is watched is used.
+    // A workload is scaled, and a Repository in another watched namespace is used.
     let mut run = session(&ns, &target("Deployment", "web"));
     run["spec"]["repository"]["namespace"] = home.as_str().into();
     cluster.apply(&run).await.unwrap();
@@ -100,7 +100,7 @@ async fn it_works_with_the_roles_of_the_chart_and_touches_no_other_namespace() {
     jobs::end(&cluster, &restore, &jobs::success(&restore)).await;
     cluster.until(&run, "released", |o| o["status"]["phase"] == "Succeeded" && !jobs::is_held(o)).await;
     assert_eq!(cluster.get(&web(&ns)).await["spec"]["replicas"], 2);
-    // A backup by hand.
+    // A backup that a user creates.
     cluster.apply(&backups::configuration(&home, json!({}))).await.unwrap();
     let backup = backups::session(&home, "by-hand");
     cluster.apply(&backup).await.unwrap();
@@ -109,7 +109,8 @@ async fn it_works_with_the_roles_of_the_chart_and_touches_no_other_namespace() {
     }
     cluster.until_phase(&backup, "Succeeded").await;
 
-    // Of a Repository that it does not watch it says so, and waits: its owner may yet let it.
+    // For a Repository that the operator does not watch, the session says so and waits: the Repository's owner may
+    // still allow it.
     let mut beyond = session(&ns, &target("PersistentVolumeClaim", "a"));
     beyond["metadata"]["name"] = "beyond".into();
     beyond["spec"]["repository"]["namespace"] = other.as_str().into();
@@ -119,13 +120,13 @@ async fn it_works_with_the_roles_of_the_chart_and_touches_no_other_namespace() {
     for words in [format!("{other}/repo could not be read"), format!("namespace {other} is not among those")] {
         assert!(said.contains(&words) && message(&told, "Ready").contains(&words), "{told:#}");
     }
-    // What it does not watch it has not touched: neither the session, nor its workload, nor the Repository.
+    // The operator has not changed objects that it does not watch: session, workload and Repository.
     assert_eq!(cluster.get(&of_other).await.get("status"), None);
     assert!(jobs::all(&cluster, &other).await.is_empty());
     assert_eq!(cluster.get(&web(&other)).await["spec"]["replicas"], 2);
     let left = cluster.get(&repository(&other)).await;
     assert!(left.get("status").is_none() && !jobs::is_held(&left), "{left:#}");
-    // No request of all this was refused.
+    // None of these requests was refused.
     let log = fs::read_to_string(Operator::log("test")).unwrap();
     assert!(log.contains("leading"), "{log}");
     assert!(!log.to_lowercase().contains("forbidden"), "{log}");
@@ -136,7 +137,7 @@ async fn it_works_with_the_roles_of_the_chart_and_touches_no_other_namespace() {
 async fn it_waits_for_rights_in_a_namespace_and_not_for_one_that_does_not_exist() {
     let cluster = Cluster::enter().await;
     let ns = cluster.namespace("granted").await;
-    // Named after one that is this test's alone.
+    // Named after a namespace that belongs only to this test.
     let late = format!("late-{}", cluster.home);
     let all = rights(&cluster, [&ns, &late]);
     let is_in = |namespace: &str| {
@@ -161,13 +162,13 @@ async fn it_waits_for_rights_in_a_namespace_and_not_for_one_that_does_not_exist(
     .await;
     assert!(!operator.leads().await);
 
-    // The one that exists is enough.
+    // The existing namespace is enough.
     give(&cluster, &is_in(&ns)).await;
     operator.leads_within(SOON).await;
     ground(&cluster, &ns, &["a"], &[]).await;
     cluster.apply(&session(&ns, &target("PersistentVolumeClaim", "a"))).await.unwrap();
     jobs::of_step(&cluster, &ns, "preflight").await;
-    // The other is taken up when it comes.
+    // The operator starts to work in the other namespace when it exists.
     cluster.ensure_namespace(&late).await;
     give(&cluster, &is_in(&late)).await;
     ground(&cluster, &late, &["a"], &[]).await;
@@ -192,7 +193,7 @@ async fn its_webhooks_are_asked_about_its_namespaces_alone() {
         other => panic!("not denied: {other:?}"),
     }
     cluster.try_apply(&wrong(&other)).await.expect("nobody asks about it");
-    // What lies beyond is let in, and told.
+    // The webhook admits a reference to a Repository elsewhere, and the status reports it.
     let mut beyond = session(&ns, &target("PersistentVolumeClaim", "a"));
     beyond["spec"]["repository"]["namespace"] = other.as_str().into();
     let made = cluster.apply(&beyond).await.unwrap();

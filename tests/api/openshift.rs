@@ -1,4 +1,4 @@
-//! OpenShift's DeploymentConfig: with a stand-in for its API, and without any.
+//! OpenShift's DeploymentConfig: with a replacement for its API, and without its API.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::cluster::{Cluster, condition, message};
 use super::jobs::{self, ground, session, target};
 use super::operator::Operator;
 
-/// A definition with what OpenShift's own API has of what is used: the kind, and its scale.
+/// A definition with the parts of OpenShift's own API that are used: the kind, and its scale.
 fn stand_in() -> Value {
     json!({ "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": { "name": "deploymentconfigs.apps.openshift.io" },

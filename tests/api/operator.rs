@@ -1,4 +1,4 @@
-//! The operator as a child of the test.
+//! The operator as a child process of the test.
 
 #[path = "../support/faketime.rs"]
 mod faketime;
@@ -16,52 +16,52 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::cluster::{Cluster, eventually};
 
-/// Starting, and taking a free Lease. Its own Lease a process takes back at once.
+/// Time to start and to take a free Lease. A process takes back its own Lease at once.
 const STARTS_WITHIN: Duration = Duration::from_secs(45);
 
-/// Image of Jobs where no node runs them.
+/// Image of Jobs that no node runs.
 const JOB_IMAGE: &str = "localhost/test:1";
 
-/// Below those that the system gives to whoever asks for any: one that is free now would be taken by a connection.
+/// Below the ports that the system assigns automatically: otherwise a connection could take a port that is free now.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
-/// A port on which nobody listens, and which nobody else of this process is given.
+/// A free port that is not given to any other caller in this process.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let count = PORTS.end - PORTS.start;
-    // Of several processes at once each begins elsewhere.
+    // Each of several parallel processes begins with another port.
     let first = u16::try_from(std::process::id() % u32::from(count)).unwrap();
     let port = || PORTS.start + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
     let mut some = std::iter::repeat_with(port).take(usize::from(count));
     some.find(|p| std::net::TcpListener::bind(("0.0.0.0", *p)).is_ok()).expect("a free port")
 }
 
-/// Flags of an operator whose leadership is not what is tested: where a machine is so busy that a Lease is not renewed for
-/// six seconds, it goes on. No kubelet would start it again.
+/// Flags of an operator in tests that are not about leadership: it continues if the machine is so busy that the Lease
+/// is not renewed for six seconds. No kubelet would restart it.
 pub const STEADY: [&str; 4] = ["--webhook", "false", "--lease-duration", "60s"];
 
-/// A running operator. Dropped, it is killed.
+/// A running operator. It is killed on drop.
 pub struct Operator {
     child: Child,
     port: u16,
 }
 
 impl Operator {
-    /// The operator of a test: one that leads, without the webhook.
+    /// The operator of a test: leads, without the webhook.
     pub async fn leading(cluster: &Cluster) -> Self {
         let operator = Self::start_in(cluster, "test", &STEADY);
         operator.leads_within(STARTS_WITHIN).await;
         operator
     }
 
-    /// The same, which reaches the API server by another way.
+    /// Like [`Self::leading`], with another kubeconfig for the API server.
     pub async fn through(cluster: &Cluster, kubeconfig: &Path) -> Self {
         let operator = Self::start_through(cluster, kubeconfig, &["--webhook", "false"]);
         operator.leads_within(STARTS_WITHIN).await;
         operator
     }
 
-    /// Starts one that does.
+    /// Starts an operator with another kubeconfig.
     pub fn start_through(cluster: &Cluster, kubeconfig: &Path, flags: &[&str]) -> Self {
         let env = [(OsStr::new("KUBECONFIG"), kubeconfig.as_os_str())];
         let own = cluster.flags();
@@ -69,21 +69,21 @@ impl Operator {
         Self::start_with("test", JOB_IMAGE, &all, &env)
     }
 
-    /// Starts one in the namespaces of a test.
+    /// Starts an operator in the namespaces of a test.
     pub fn start_in(cluster: &Cluster, identity: &str, flags: &[&str]) -> Self {
         let own = cluster.flags();
         let all: Vec<&str> = own.iter().map(String::as_str).chain(flags.iter().copied()).collect();
         Self::start(identity, &all)
     }
 
-    /// The same on a node that has this image, its own clock so many seconds from the API server's.
+    /// Like [`Self::through`], on a node that has this image, with a clock so many seconds ahead of the API server's.
     pub async fn skewed(kubeconfig: &Path, image: &str, seconds: i64) -> Self {
         let (library, offset) = (faketime::faketime(), OsString::from(format!("{seconds:+}s")));
         let env = [
             (OsStr::new("KUBECONFIG"), kubeconfig.as_os_str()),
             (OsStr::new("LD_PRELOAD"), library.as_os_str()),
             (OsStr::new("FAKETIME"), offset.as_os_str()),
-            // Its timers run as they do: only the time of day is wrong.
+            // Only the time of day is wrong: timers run normally.
             (OsStr::new("FAKETIME_DONT_FAKE_MONOTONIC"), OsStr::new("1")),
         ];
         let operator = Self::start_with("skewed", image, &["--webhook", "false"], &env);
@@ -91,12 +91,12 @@ impl Operator {
         operator
     }
 
-    /// Whether its process is there.
+    /// Whether the process is running.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Starts one in all namespaces, unless its flags say otherwise.
+    /// Starts an operator in all namespaces, unless its flags say otherwise.
     pub fn start(identity: &str, flags: &[&str]) -> Self {
         Self::start_with(identity, JOB_IMAGE, flags, &[])
     }
@@ -108,9 +108,9 @@ impl Operator {
             .args(["operator", "--job-image", image, "--identity", identity, "--port", &port.to_string()])
             .args(flags)
             .envs(env.iter().copied())
-            // As the chart has it.
+            // As in the chart.
             .env("MALLOC_ARENA_MAX", "1")
-            // Without the webhook nothing is sealed. Tests of that say `--code-rights true`.
+            // Without the webhook no object is sealed. Tests of the seal set `--code-rights true`.
             .env("LIFEBOAT_CODE_RIGHTS", (!flags.windows(2).any(|f| f == ["--webhook", "false"])).to_string())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -120,13 +120,13 @@ impl Operator {
         Self { child, port }
     }
 
-    /// Where one of this name writes its log, if this test starts it.
+    /// Path of the log of an operator with this name that this test starts.
     pub fn log(identity: &str) -> PathBuf {
         let test = std::thread::current().name().unwrap_or("main").replace("::", ".");
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("operator-{test}-{identity}.log"))
     }
 
-    /// Status and text of a page of its plain port; `None` while it does not answer.
+    /// Status and text of a page on the plain HTTP port; `None` while the operator does not respond.
     pub async fn page(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -137,7 +137,7 @@ impl Operator {
         Some((status, answer))
     }
 
-    /// Its plain port.
+    /// The plain HTTP port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -151,17 +151,17 @@ impl Operator {
             .await;
     }
 
-    /// As a kubelet does it first.
+    /// Sends SIGTERM, the first signal of a kubelet.
     pub fn terminate(&self) {
         self.signal(Signal::SIGTERM);
     }
 
-    /// Stops it where it stands, as a machine does that hangs; it does not notice.
+    /// Stops the process like a hanging machine; the process does not notice.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// Lets it go on as if nothing had been.
+    /// Lets the process continue.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
@@ -171,12 +171,12 @@ impl Operator {
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 
-    /// Its process.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for its end; whether that was a success.
+    /// Waits for the end of the process; returns whether it was a success.
     pub async fn ended(mut self) -> bool {
         let child = &mut self.child;
         let mut look = || child.try_wait().unwrap();
@@ -192,7 +192,7 @@ impl Operator {
 }
 
 impl Drop for Operator {
-    /// SIGKILL: nothing is tidied up.
+    /// Sends SIGKILL: the operator cannot clean up.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,4 +1,4 @@
-//! Objects that are too large, stored past the webhook: each ends by itself, and nobody else notices.
+//! Objects that are too large, stored without the webhook: each fails alone, and other objects are not affected.
 
 use std::fs;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use super::operator::Operator;
 
 /// Memory limit of the operator's container in the chart, in KiB.
 const MEMORY: u64 = 512 * 1024;
-/// Thirty objects of a megabyte are read, and written each, by a program that is built for debugging.
+/// Thirty objects of a megabyte are each read and written by a debug build.
 const WITHIN: Duration = Duration::from_mins(1);
 /// Objects of each kind.
 const COUNT: usize = 5;
-/// Labels that make an object too large, whatever the schema says: keys may have 317 bytes, values 63. With managedFields,
-/// which hold each key again, it is what etcd just stores.
+/// Labels that make an object too large, whatever the schema says: keys may have 317 bytes, values 63. With
+/// managedFields, which contain each key again, the object has about the maximum size for etcd.
 const LABELS: usize = 1500;
 
 pub fn large_labels() -> Value {
@@ -28,13 +28,13 @@ pub fn large_labels() -> Value {
         .into()
 }
 
-/// Settings of some 200 KB that make sense.
+/// Valid settings of some 200 KB.
 fn large_settings() -> Value {
     let env: Vec<Value> = (0..50).map(|i| json!({ "name": format!("N{i}"), "value": "x".repeat(4000) })).collect();
     json!({ "container": { "env": env } })
 }
 
-/// One object of each kind that a user may write, under this name.
+/// One object with this name of each kind that a user may write.
 fn kinds(namespace: &str, name: &str) -> Vec<Value> {
     let claim = json!({ "ref": { "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "a" } });
     let (repository, retention) = (json!({ "name": "repo" }), json!({ "name": "k", "keepLast": 1, "prune": true }));
@@ -77,14 +77,14 @@ fn kinds(namespace: &str, name: &str) -> Vec<Value> {
     specs.into_iter().map(object).collect()
 }
 
-/// Most memory that the operator has had, in KiB.
+/// Peak memory of the operator, in KiB.
 fn peak(operator: &Operator) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", operator.pid())).unwrap();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// Whether it was told that it is too large.
+/// Whether the status reports that the object is too large.
 fn is_refused(object: &Value) -> bool {
     let (phase, why) = match object["kind"].as_str().unwrap() {
         "Repository" => (Value::Null, "ObjectTooLarge"),
@@ -109,7 +109,7 @@ async fn objects_that_are_too_large_end_by_themselves_and_a_restart_survives_the
             cluster.apply(&object).await.unwrap_or_else(|e| panic!("{}: {e}", object["kind"]));
             large.push(object);
         }
-        // Not too large, where the definitions let it in: many of them must not be open at once.
+        // Objects of valid size, if the definitions admit them: many of them must not be in memory at once.
         let mut valid = kinds(&bad, &format!("valid{i}")).remove(0);
         valid["spec"]["runtimeSettings"] = large_settings();
         match cluster.apply(&valid).await {
@@ -175,7 +175,7 @@ async fn a_run_whose_object_becomes_too_large_is_undone() {
     cluster.patch(&object, json!({ "metadata": { "labels": large_labels() } })).await.unwrap();
     jobs::collect(&cluster, &running).await;
     let ended = cluster.until(&object, "released", |o| o["status"]["phase"] == "Failed" && !jobs::is_held(o)).await;
-    // What is said is what is so: nobody has changed the spec.
+    // The message is true: the spec has not changed.
     let is_said = |o: &Value| {
         condition(o, "Stalled") == ("True", "ObjectTooLarge") && message(o, "Ready").contains("262144 are allowed")
     };

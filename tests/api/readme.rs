@@ -24,7 +24,7 @@ fn blocks(title: &str, language: &str) -> Vec<String> {
     found
 }
 
-/// One line of commands, as it is written.
+/// Runs one line of commands, as it is written.
 async fn shell(command: &str) -> String {
     let line = command.to_owned();
     let shell = tokio::task::spawn_blocking(move || {
@@ -38,7 +38,7 @@ async fn shell(command: &str) -> String {
     text(&out.stdout)
 }
 
-/// Ends every Job of a namespace well, again and again; lists of snapshots are the Repository's own affair.
+/// Repeatedly ends every Job of a namespace with success; lists of snapshots are left to the Repository.
 async fn end_all(cluster: &Cluster, namespace: &str) {
     let mut ended = std::collections::BTreeSet::new();
     loop {
@@ -52,7 +52,7 @@ async fn end_all(cluster: &Cluster, namespace: &str) {
     }
 }
 
-/// What each line of a block prints, run by a shell in the folder of the sources.
+/// Output of each line of a block, run by a shell in the folder of the sources.
 async fn run(cluster: &Cluster, block: &str) -> Vec<String> {
     let mut said = vec![];
     for line in block.lines().filter(|l| !l.is_empty()) {
@@ -96,7 +96,7 @@ async fn the_first_backup_and_restore_go_as_the_readme_has_them() {
     let block = &blocks("Reading the status", "sh")[0];
     let (wait, rest) = block.split_once('\n').unwrap();
     run(&cluster, wait).await;
-    // Nobody else counts its pods here.
+    // No controller sets the status of its pods here.
     let now = cluster.get(&web).await;
     let status = json!({ "observedGeneration": now["metadata"]["generation"], "replicas": 1, "updatedReplicas": 1,
         "readyReplicas": 1, "availableReplicas": 1 });
@@ -113,7 +113,7 @@ async fn the_first_backup_and_restore_go_as_the_readme_has_them() {
     assert!(first.ends_with(" Ready"), "it stands first: {first}");
     has(2, &["successfully rolled out"]);
 
-    // The application itself says who stopped it.
+    // The events of the application say which session stopped it.
     let told = run(&cluster, "kubectl -n demo describe deployment wordpress").await;
     for text in
         ["Scaling from 1 to 0 replicas for RestoreSession demo/wordpress-back", "Scaled back to 1 replica after"]
@@ -130,7 +130,7 @@ async fn the_first_backup_and_restore_go_as_the_readme_has_them() {
     }
 }
 
-/// The three ways to install: each as it is written, and what it makes names the image that it was told, for Jobs too.
+/// The three ways to install: each as it is written. The created objects use the given image, also for Jobs.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn it_is_installed_by_the_commands_of_the_readme() {
@@ -140,7 +140,7 @@ async fn it_is_installed_by_the_commands_of_the_readme() {
     let plain = "kubectl apply -k config";
     assert!(page.contains(&format!("`{plain}`")) && own.len() == 2, "{own:?}");
     let built = "registry.example.com/lifeboat:dev";
-    // What other tests have put in the place of the chart's own would be in its way.
+    // The Service that other tests have created instead of the chart's own would conflict.
     let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "lifeboat", "namespace": "lifeboat-system" } });
     if !cluster.get(&service).await.is_null() {
         cluster.delete(&service).await;

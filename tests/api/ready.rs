@@ -1,5 +1,5 @@
-//! `Ready` of Repositories and of what is backed up into them: it says what a session would run into, and wakes when that
-//! is gone.
+//! `Ready` of Repositories and of the objects that back up into them: it reports what would stop a session, until the
+//! cause is gone.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::cluster::{Cluster, SOON, condition, eventually, message};
 use super::jobs::{self, ground, success};
 use super::operator::Operator;
 
-/// Longest until something that no watch tells of is looked at again.
+/// Longest time until the operator checks again something that no watch reports.
 const LOOKED_AT: Duration = Duration::from_secs(90);
 
 fn repository(ns: &str) -> Value {
@@ -30,7 +30,7 @@ fn configuration(ns: &str, claim: &str) -> Value {
             "target": { "ref": { "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": claim } } } })
 }
 
-/// The next Job that lists the snapshots: not one whose result was read.
+/// The next Job that lists the snapshots: not a Job whose result was already read.
 async fn next_list(cluster: &Cluster, ns: &str) -> Job {
     eventually("a Job that lists", SOON, || async {
         let all = jobs::all(cluster, ns).await;
@@ -78,7 +78,7 @@ async fn a_repository_says_why_it_does_not_open_and_is_opened_when_its_secret_is
             "stringData": { "RESTIC_PASSWORD": password } })
     };
     let mut last = String::new();
-    // It is opened again when the Secret changes, long before the next try by itself would be due.
+    // The Repository is opened again when the Secret changes, long before the next retry would be due.
     for (round, why) in [reason::WRONG_PASSWORD, reason::SECRET_INCOMPLETE].into_iter().enumerate() {
         ends_with(&cluster, &ns, why).await;
         for object in [&store, &files] {
@@ -122,13 +122,13 @@ async fn a_configuration_whose_target_is_missing_warns_once_and_is_ready_when_it
     })
     .await;
     let said = warnings(&cluster, &ns, &files).await;
-    // Its Secret may have been seen after its Repository.
+    // The operator may have seen the Secret after the Repository.
     let said: Vec<&str> =
         said.iter().map(String::as_str).filter(|s| *s != reason::BACKEND_SECRET_NOT_AVAILABLE).collect();
     assert_eq!(said, [reason::REPOSITORY_NOT_AVAILABLE, reason::TARGET_NOT_AVAILABLE]);
 }
 
-/// Sessions merge them into the status, and to apply one without them does not remove them.
+/// Sessions merge the figures into the status, and an apply without them does not remove them.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn figures_of_another_place_leave_the_status() {

@@ -1,4 +1,4 @@
-//! Bad manifests: told the same in an object's status as by the webhook.
+//! Bad manifests: the status of an object contains the same messages as the webhook's response.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::cluster::Cluster;
 use super::installed::Webhook;
 use super::operator::Operator;
 
-/// Refused by the schema or a rule of the definitions, whatever runs.
+/// Manifests that the schema or a rule of the definitions refuses, without an operator.
 const BY_THE_API_SERVER: [&str; 16] = [
     "backup-batch-order-contradiction",
     "backup-batch-order-typo",
@@ -30,7 +30,7 @@ const BY_THE_API_SERVER: [&str; 16] = [
     "session-timeout",
 ];
 
-/// Each bad or good manifest under a name of its own, with what admission says of it.
+/// Each bad or good manifest under its own name, with the messages of admission.
 fn manifests(folder: &str, namespace: &str) -> Vec<(String, Value, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests").join(folder);
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
@@ -48,7 +48,7 @@ fn manifests(folder: &str, namespace: &str) -> Vec<(String, Value, String)> {
         .collect()
 }
 
-/// Phase in which an object ends that is not valid.
+/// Phase of an invalid object.
 fn ends(object: &Value) -> Value {
     match object["kind"].as_str().unwrap() {
         "Repository" => Value::Null,
@@ -93,7 +93,7 @@ async fn without_the_webhook_the_status_says_what_is_wrong() {
             .await;
     }
     for (name, mut object, _) in right {
-        // Of one Repository they would be in each other's way: a BackupBatch has it to itself.
+        // In one Repository they would conflict: a BackupBatch needs the Repository for itself.
         if object["kind"].as_str().unwrap().starts_with("Backup") && object["spec"]["repository"].is_object() {
             object["spec"]["repository"]["name"] = name.as_str().into();
         }
@@ -101,7 +101,7 @@ async fn without_the_webhook_the_status_says_what_is_wrong() {
         cluster
             .until(&object, &format!("{name} is right"), |o| {
                 let is_refused = super::cluster::condition(o, "ValidationPassed").0 == "False";
-                // What another namespace has is not there: that is said of a right object as well.
+                // Repositories of other namespaces do not exist here: this is reported for a valid object as well.
                 let is_kept_out = super::cluster::condition(o, "Stalled").1 == "RepositoryNotAllowed";
                 let ends = o["status"]["phase"] == ends(&object) && !is_kept_out;
                 o["status"]["conditions"].is_array() && !is_refused && !ends
@@ -127,7 +127,7 @@ async fn all_but_alias_target_and_repository_may_be_edited_with_and_without_the_
     };
     cluster.apply(&of("a", false)).await.unwrap();
     let ready = cluster.until_phase(&of("a", false), "Ready").await;
-    // What the webhook would say of the change.
+    // The webhook's message for the change.
     let mut changed = ready.clone();
     changed["spec"]["target"] = of("b", false)["spec"]["target"].clone();
     let said = message(&check("BackupConfiguration", &changed, Some(&ready)));

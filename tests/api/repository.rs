@@ -1,4 +1,4 @@
-//! Repositories: who may use one, who holds it, how it ends, and what happens when it does not answer.
+//! Repositories: permission to use them, their holders, their deletion, and stores that do not respond.
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
@@ -35,7 +35,7 @@ fn named(namespace: &str, name: &str) -> Value {
     run
 }
 
-/// Creates an object in a later second than another: times of creation have whole seconds.
+/// Creates an object in a later second than another: creation times have whole seconds.
 async fn create_after(cluster: &Cluster, other: &Value, object: &Value) {
     let born = cluster.get(other).await["metadata"]["creationTimestamp"].clone();
     eventually("a later second", SOON, || async {
@@ -49,7 +49,7 @@ async fn create_after(cluster: &Cluster, other: &Value, object: &Value) {
     .await;
 }
 
-/// Jobs but those by which a Repository lists its snapshots.
+/// All Jobs except those with which a Repository lists its snapshots.
 async fn jobs_of(cluster: &Cluster, namespace: &str) -> Vec<Job> {
     let mut all = jobs::all(cluster, namespace).await;
     all.retain(|j| !matches!(jobs::work(j).step, Step::List(_)));
@@ -108,7 +108,7 @@ async fn a_batch_has_its_repository_to_itself_and_the_next_takes_over() {
     let text = message(&refused, "Ready");
     assert!(text.contains("host c ") && text.contains("third") && text.contains("zz"), "{text}");
     assert_eq!(cluster.get(&third).await["status"]["phase"], "Ready");
-    // Another Repository helps, and the first one knows that it is gone.
+    // Another Repository resolves this, and the first Repository drops the reference.
     cluster.patch(&fourth, json!({ "spec": { "repository": { "name": "another" } } })).await.unwrap();
     cluster.until_phase(&fourth, "NotReady").await;
     cluster.until(&repo(&ns), "used by one", |r| references(r) == ["BackupConfiguration third"]).await;
@@ -152,7 +152,7 @@ async fn who_may_not_use_a_repository_neither_takes_it_nor_holds_it() {
     let cluster = Cluster::enter().await;
     let (ns, foreign) = (cluster.namespace("owner").await, cluster.namespace("foreign").await);
     let _operator = Operator::leading(&cluster).await;
-    // The foreign one is there first, before any Repository whose owner could be asked.
+    // The foreign batch exists first, before any Repository whose owner could allow it.
     let mut evil = invoker(&foreign, "BackupBatch", "evil", "a");
     evil["spec"]["repository"]["namespace"] = ns.as_str().into();
     cluster.apply(&evil).await.unwrap();
@@ -168,11 +168,11 @@ async fn who_may_not_use_a_repository_neither_takes_it_nor_holds_it() {
     cluster.until_phase(&owners, "Ready").await;
     cluster.until(&repo(&ns), "the owner's alone", |r| references(r) == ["BackupBatch owners"]).await;
 
-    // Allowed by label, and not labelled: the same.
+    // A Repository that selects namespaces by label, and a namespace without the label: the same result.
     let selector = json!({ "from": "Selector", "selector": { "matchLabels": { "team": "a" } } });
     let policy = json!({ "spec": { "usagePolicy": { "allowedNamespaces": selector } } });
     cluster.patch(&repo(&ns), policy).await.unwrap();
-    // The labels are the owner's business.
+    // The labels are private to the owner.
     let by_label = |o: &Value| not_allowed(o) && !message(o, "Ready").contains("team=a");
     cluster.until(&evil, "kept out by its labels", by_label).await;
     cluster.until(&repo(&ns), "the owner's alone", |r| references(r) == ["BackupBatch owners"]).await;
@@ -194,7 +194,7 @@ async fn in_a_namespace_that_ends_nothing_is_held_up() {
     cluster.apply(&invoker(&ns, "BackupBatch", "all", "a")).await.unwrap();
     cluster.patch(&repo(&ns), json!({ "spec": { "wipeOut": true } })).await.unwrap();
     cluster.until(&repo(&ns), "held", jobs::is_held).await;
-    // Nobody plays the namespace controller here: the namespace stays, and what is in it goes one by one.
+    // There is no namespace controller here: the namespace stays, and its contents are deleted one by one.
     cluster.delete(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": ns } })).await;
     cluster.delete(&repo(&ns)).await;
     cluster.until(&repo(&ns), "gone", Value::is_null).await;
@@ -223,7 +223,7 @@ async fn data_goes_on_request_and_never_anothers() {
     let kept = cluster.until(&mine, "refused", |r| condition(r, "Stalled") == ("True", "DataShared")).await;
     assert!(message(&kept, "Ready").contains(&format!("{ns}/other")), "{:#}", kept["status"]);
     assert!(jobs_of(&cluster, &ns).await.is_empty());
-    // Of one that is too large to be read nobody knows where it is.
+    // The location of a Repository that is too large to be read is unknown.
     let mut unknown = other.clone();
     unknown["metadata"]["name"] = "unknown".into();
     unknown["metadata"]["labels"] = large_labels();
@@ -240,7 +240,7 @@ async fn data_goes_on_request_and_never_anothers() {
     assert_eq!(wipe.labels()["lifeboat.stash.appscode.com/session-kind"], "Repository");
     jobs::end(&cluster, &wipe, &jobs::success(&wipe)).await;
     cluster.until(&mine, "gone", Value::is_null).await;
-    // On a volume it is refused.
+    // The wipe-out of a volume is refused.
     let mut local = repo(&ns);
     local["spec"]["wipeOut"] = true.into();
     local["spec"]["backend"] =
@@ -281,7 +281,7 @@ async fn many_sessions_never_flood_a_repository_and_one_that_is_away_is_asked_by
     .await;
     let first = jobs_of(&cluster, &ns).await;
     assert_eq!(first.len(), 4, "no more than four at once");
-    // The store goes: who learns it first tells everybody.
+    // The store becomes unreachable: the first session that notices this causes a probe for all.
     for job in &first {
         jobs::end(&cluster, job, &jobs::unreachable(job)).await;
     }
@@ -304,7 +304,7 @@ async fn many_sessions_never_flood_a_repository_and_one_that_is_away_is_asked_by
     assert!(begun <= 4, "nobody else asks");
     jobs::end(&cluster, &again, &jobs::success(&again)).await;
     cluster.until(&repo(&ns), "back", |r| condition(r, "Reachable") == ("True", "RepositoryReachable")).await;
-    // Everybody comes to the turn, never more than four at once.
+    // All sessions get a slot, never more than four at once.
     let limit = std::time::Duration::from_mins(1);
     eventually("all succeed", limit, || async {
         let all = jobs_of(&cluster, &ns).await;

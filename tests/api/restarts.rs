@@ -1,4 +1,4 @@
-//! The operator is killed between any two steps of a run: the next one goes on, and does nothing twice.
+//! The operator is killed between any two steps of a run: the next operator continues, and repeats nothing.
 
 use serde_json::json;
 
@@ -20,12 +20,12 @@ async fn a_run_survives_a_kill_at_every_step() {
     let operator = Operator::leading(&cluster).await;
     cluster.apply(&object).await.unwrap();
     let preflight = jobs::of_step(&cluster, &ns, "preflight").await;
-    // While the preflight runs; it ends while nobody looks.
+    // While the preflight runs; it ends while no operator runs.
     drop(operator);
     jobs::end(&cluster, &preflight, &jobs::success(&preflight)).await;
     let operator = Operator::leading(&cluster).await;
     let restore = jobs::of_step(&cluster, &ns, "restore/").await;
-    // While data is written, with the workload down.
+    // While data is written, with the workload scaled down.
     drop(operator);
     assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 0);
     let operator = Operator::leading(&cluster).await;

@@ -1,4 +1,4 @@
-//! Restores from begin to end: order, status, events, and rest afterwards.
+//! Restores from begin to end: order, status, events, and no writes afterwards.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use super::cluster::{Cluster, SOON, condition, eventually, message};
 use super::jobs::{self, ground, session, target};
 use super::operator::Operator;
 
-/// Every version of an object that was ever written, from now on.
+/// Records every version of an object from now on.
 struct Versions {
     seen: Arc<Mutex<Vec<Value>>>,
     task: tokio::task::JoinHandle<()>,
@@ -37,7 +37,7 @@ impl Versions {
         Self { seen, task }
     }
 
-    /// What kstatus needs of each: never two states at once, never an old generation.
+    /// Checks each version for kstatus: never two states at once, never an old generation.
     fn end(self) -> Vec<Value> {
         self.task.abort();
         let seen = self.seen.lock().unwrap().clone();
@@ -149,11 +149,11 @@ async fn a_session_runs_to_success_and_rests() {
         (&json!("repo"), &json!("Succeeded"), &json!("Restored 1 host: 7 entries, 70 B."))
     );
 
-    // At rest nothing is written any more, not even by a fresh operator.
+    // A finished run causes no more writes, even by a new operator.
     drop(operator);
     let written = done["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
     let again = Operator::leading(&cluster).await;
-    // What it writes it writes at its first look.
+    // The operator would write in its first reconcile.
     eventually("a look at it", SOON, || async {
         let (_, text) = again.page("/metrics").await.ok_or("no answer".to_owned())?;
         let looks = text.lines().filter(|l| l.starts_with("lifeboat_reconciles_total{kind=\"RestoreSession\""));
@@ -250,7 +250,7 @@ async fn deletion_in_the_middle_stops_leaves_the_workload_down_and_lets_go() {
     let web = cluster.get(&deployment).await;
     assert_eq!(web["spec"]["replicas"], 0, "its data is half restored");
     assert!(web["metadata"]["annotations"][lifeboat::names::annotation::HELD_DOWN].is_string(), "{web:#}");
-    // One that has not begun goes at once.
+    // A run that has not begun is deleted at once.
     let object = session(&ns, &target("PersistentVolumeClaim", "nothing"));
     cluster.apply(&object).await.unwrap();
     cluster.until_phase(&object, "Pending").await;

@@ -1,4 +1,4 @@
-//! Scales that a policy refuses, or that somebody else makes: what status says, and what comes back.
+//! Scales that a policy refuses, or that another client changes: the reported status, and the replicas afterwards.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use super::cluster::{Cluster, SOON, condition, eventually, message};
 use super::jobs::{self, ground, session, target};
 use super::operator::Operator;
 
-/// A Job without a pod is looked at after twelve seconds.
+/// The operator checks a Job without a pod after twelve seconds.
 const NEXT_LOOK: Duration = Duration::from_secs(25);
 
-/// Refuses scales of the Deployments of a namespace that are not as the rule says.
+/// A policy that refuses scales of the Deployments of a namespace unless they follow the rule.
 struct Policy {
     objects: [Value; 2],
 }
@@ -44,7 +44,7 @@ impl Policy {
     }
 }
 
-/// Waits until the API server judges a scale of `web` so; it hears of policies after a moment.
+/// Waits until the API server decides like this on a scale of `web`; policies take effect after a moment.
 async fn judges(cluster: &Cluster, ns: &str, replicas: i32, allowed: bool) {
     let api: Api<Deployment> = Api::namespaced(cluster.client.clone(), ns);
     let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
@@ -60,7 +60,7 @@ fn web(ns: &str) -> Value {
     json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } })
 }
 
-/// Warnings about a session of one reason.
+/// Warnings about a session with one reason.
 async fn warnings(cluster: &Cluster, ns: &str, reason: &str) -> Vec<String> {
     let api: Api<Event> = Api::namespaced(cluster.client.clone(), ns);
     let all = api.list(&ListParams::default()).await.unwrap().items;

@@ -1,4 +1,4 @@
-//! Settings of Jobs: those of a Repository, of the annotation of its namespace, and quotas.
+//! Settings of Jobs: from a Repository, from the annotation of its namespace, and quotas.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn settings_of_a_namespace_reach_jobs_and_wrong_ones_stop_only_it() {
         let told = cluster.until(object, "the annotation is named", says).await;
         assert!(message(&told, "Ready").contains("resources.limits.memory"), "{told:#}");
     }
-    // The neighbour works meanwhile.
+    // The other namespace works meanwhile.
     jobs::of_step(&cluster, &other, "list").await;
     assert!(jobs::all(&cluster, &ns).await.is_empty());
     let right = r#"{"serviceAccountName":"mover","resources":{"limits":{"memory":"1Gi"}},"tolerations":[{"operator":"Exists"}]}"#;
@@ -70,14 +70,14 @@ async fn a_quota_lets_in_the_pods_of_jobs_that_have_settings() {
     let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(cluster.client.clone(), &ns);
     let try_pod = async |job: &Job| {
         let mut spec = pod(job);
-        // The account of a grant is there; it does not matter here.
+        // The account of a grant does not matter here.
         spec.service_account_name = None;
         let metadata = json!({ "name": job.metadata.name, "namespace": ns });
         let pod = serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap();
         pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &pod).await
     };
     let bare = jobs::of_step(&cluster, &ns, "list").await;
-    // Admission hears of the quota by a watch.
+    // The admission plugin learns of the quota through a watch.
     super::cluster::eventually("a pod without resources is refused", SOON, async || match try_pod(&bare).await {
         Err(e) if e.to_string().contains("must specify") => Ok(()),
         other => Err(format!("{other:?}")),

@@ -1,4 +1,4 @@
-//! The agent's list step against a real API server, with thousands of snapshots that a script in restic's place tells of.
+//! The agent's list step against a real API server, with thousands of snapshots that a script in place of restic lists.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,10 +17,10 @@ use super::cluster::Cluster;
 const MANY: usize = 3000;
 /// Longest time of a list on a busy machine.
 const LIMIT: Duration = Duration::from_mins(5);
-/// Most memory that the agent may take, in KiB.
+/// Most memory that the agent may use, in KiB.
 const MEMORY: u64 = 128 << 10;
 
-/// The agent in a folder of its own.
+/// The agent in its own folder.
 struct Site {
     folder: TempDir,
     namespace: String,
@@ -41,7 +41,7 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    /// What the repository has: snapshots of these numbers.
+    /// Sets the snapshots of the repository, by number.
     fn holds(&self, numbers: impl Iterator<Item = usize>) {
         let one = |n: usize| {
             json!({ "id": format!("{n:08x}{:056x}", 7), "time": "2026-11-20T16:40:27.1Z", "tree": "ab".repeat(32),
@@ -68,7 +68,7 @@ impl Site {
         command
     }
 
-    /// Snapshots in the repository, written, removed; and that it took no more memory than it may.
+    /// Numbers of snapshots in the repository, written and removed; fails if the agent used more memory than allowed.
     async fn list(&self) -> (u64, u64, u64) {
         let _ = fs::remove_file(self.path("outcome"));
         let mut child = self.agent().spawn().unwrap();
@@ -109,7 +109,7 @@ async fn thousands_of_snapshots_are_kept_in_little_memory_and_written_once() {
     let site = Site::new(&cluster.namespace("snapshots").await);
     let all = MANY as u64;
     site.holds(0..MANY);
-    // Killed in the middle, it is followed by one that does the rest.
+    // An agent that is killed halfway is followed by one that does the rest.
     let mut first = site.agent().spawn().unwrap();
     super::cluster::eventually("the first ones", LIMIT, || async {
         let found = count(&cluster, &site, "repository=repo").await;

@@ -1,4 +1,4 @@
-//! Targets as a real API server has them: scales, autoscalers, claims that are made, and two sessions at once.
+//! Targets in a real API server: scales, autoscalers, claims that are created, and two sessions at once.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ fn named(session: &Value, name: &str) -> Value {
     object
 }
 
-/// A workload of `kind` in the shape of the ground's Deployments.
+/// A workload of `kind` in the form of [`ground`]'s Deployments.
 fn workload(namespace: &str, version: &str, kind: &str, name: &str, owners: Value) -> Value {
     let labels = json!({ "app": name });
     let selector = if version == "v1" { labels.clone() } else { json!({ "matchLabels": labels }) };
@@ -39,7 +39,7 @@ async fn every_kind_with_replicas_goes_to_zero_and_back_whatever_an_autoscaler_w
         ground(&cluster, &ns, &["app"], &[]).await;
         let object = workload(&ns, version, kind, "app", json!([]));
         cluster.apply(&object).await.unwrap();
-        // It never wants less than five; at zero it rests, and afterwards it finds what was there.
+        // The autoscaler never wants less than five replicas; at zero it rests, and later it finds the previous number.
         let scaler = json!({ "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
             "metadata": { "name": "app", "namespace": ns }, "spec": { "minReplicas": 5, "maxReplicas": 9,
             "scaleTargetRef": { "apiVersion": version, "kind": kind, "name": "app" } } });
@@ -112,7 +112,7 @@ async fn claims_are_made_once_outlive_their_session_and_carry_no_trackers() {
         jobs::of_step(&cluster, &ns, "restore/0/host-0").await,
         jobs::of_step(&cluster, &ns, "restore/0/host-1").await,
     ];
-    // Killed with all of it under way: nothing is made twice.
+    // The operator is killed while all this is running: nothing is created twice.
     drop(operator);
     let _operator = Operator::leading(&cluster).await;
     for job in &jobs {
@@ -135,7 +135,7 @@ async fn claims_are_made_once_outlive_their_session_and_carry_no_trackers() {
     cluster.until(&run, "gone", Value::is_null).await;
     assert_eq!(cluster.get(&claim("data-copy-0")).await["metadata"]["uid"], uids[0]);
 
-    // Somebody else's claim of such a name is left alone.
+    // A claim with such a name from another session is not changed.
     let other = named(&run, "other");
     cluster.apply(&other).await.unwrap();
     let failed = cluster.until_phase(&other, "Failed").await;

@@ -1,20 +1,20 @@
-//! Whose turn it is: tests run beside each other, but for those that need the cluster to themselves.
+//! The order of tests: they run in parallel, except for those that need the cluster to themselves.
 
 use std::sync::LazyLock;
 use std::time::Instant;
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, SemaphorePermit, watch};
 
-/// Tests beside each other. Each has an operator of its own; on a small machine more of them only wait for each other.
+/// Number of parallel tests. Each has its own operator; on a small machine more of them would only wait for each other.
 const PLACES: usize = 6;
 
 static FREE: Semaphore = Semaphore::const_new(PLACES);
 static CLUSTER: RwLock<()> = RwLock::const_new(());
-/// Tests that run beside others, or wait for a place. Those that want to be alone let them go first: each of them would
-/// otherwise wait for all that run, and let nobody begin meanwhile.
+/// Number of tests that run beside others, or wait for a place. Tests that need the cluster to themselves let them go
+/// first: otherwise each would wait for all running tests, and block new ones meanwhile.
 static BESIDE: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
 
-/// The turn of a test. Dropped, it says how long the test took.
+/// The turn of a test. On drop, it prints how long the test took.
 pub struct Turn {
     since: Instant,
     _held: Held,
@@ -42,7 +42,7 @@ impl Drop for Counted {
 }
 
 impl Turn {
-    /// Beside others.
+    /// Waits for a turn beside other tests.
     pub async fn beside() -> Self {
         let counted = Counted::new();
         let place = FREE.acquire().await.unwrap();
@@ -50,7 +50,7 @@ impl Turn {
         Self { since: Instant::now(), _held: Held::Beside(counted, place, cluster) }
     }
 
-    /// With nobody else.
+    /// Waits for a turn without other tests.
     pub async fn alone() -> Self {
         BESIDE.subscribe().wait_for(|n| *n == 0).await.unwrap();
         let cluster = CLUSTER.write().await;

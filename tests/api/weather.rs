@@ -1,4 +1,4 @@
-//! An API server that is away, busy or in another time: runs come to their end all the same.
+//! An API server that is unavailable, busy or has another time: runs still reach their end.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::front::Front;
 use super::jobs::{self, ground, session, target};
 use super::operator::Operator;
 
-/// Looks and writes that fail are repeated after seconds, each.
+/// Reconciles and writes that fail are each retried after seconds.
 const BAD_WEATHER: Duration = Duration::from_secs(90);
 
-/// A way to the API server, and a restore of a Deployment that is still to be applied, in a namespace of its own.
+/// A front of the API server, and a restore of a Deployment that is not applied yet, in its own namespace.
 async fn lay(name: &str) -> (Cluster, Front, String, Value) {
     let cluster = Cluster::enter().await;
     let front = Front::new(&cluster.client).await;
@@ -23,7 +23,7 @@ async fn lay(name: &str) -> (Cluster, Front, String, Value) {
     (cluster, front, ns, object)
 }
 
-/// Plays the kubelet to every Job of a session until it is over; gives its phase.
+/// Plays the kubelet for every Job of a session until the session is over; returns its phase.
 async fn play(cluster: &Cluster, ns: &str, object: &Value, done: &mut Vec<String>) -> String {
     for job in jobs::of_sessions(cluster, ns).await {
         let name = job.metadata.name.clone().unwrap();
@@ -68,7 +68,7 @@ async fn c04_an_api_server_that_comes_and_goes_ends_no_run() {
     let mut operator = Operator::through(&cluster, &front.kubeconfig).await;
     cluster.apply(&object).await.unwrap();
     let preflight = jobs::of_step(&cluster, &ns, "preflight").await;
-    // Away for a moment, and away for so long that leadership is lost; steps end meanwhile.
+    // The API server is unavailable for a moment, and then so long that leadership is lost; steps end meanwhile.
     front.down().await;
     jobs::end(&cluster, &preflight, &jobs::success(&preflight)).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -83,7 +83,7 @@ async fn c04_an_api_server_that_comes_and_goes_ends_no_run() {
     front.up().await;
     let over = eventually("the run's success", BAD_WEATHER, async || {
         if !operator.is_running() {
-            // As its kubelet does.
+            // As the kubelet would restart it.
             operator = Operator::through(&cluster, &front.kubeconfig).await;
         }
         let now = cluster.get(&object).await;
@@ -94,7 +94,7 @@ async fn c04_an_api_server_that_comes_and_goes_ends_no_run() {
     assert_eq!(jobs::keys(&cluster, &ns).await.len(), 2, "each step once");
 }
 
-/// Jobs and pods are watched apart, and after a break one watch is back before the other.
+/// Jobs and pods have separate watches, and after a break one watch is back before the other.
 ///
 /// Proves: C04.
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn c04_a_job_that_is_known_to_have_ended_before_its_pod_is_known_is_not_ru
     drop(operator);
 }
 
-/// What the cluster notes at a pod that it takes away is gone with the pod.
+/// The conditions that the cluster sets on a pod before it deletes it are gone with the pod.
 ///
 /// Proves: C05.
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn c12_the_operator_goes_by_the_api_servers_clock() {
     let front = Front::new(&cluster.client).await;
     for ahead in [3600, -3600] {
         front.set_ahead(ahead);
-        // The operator works in that of the first round too: what is over there is looked at no more.
+        // The operator also works in the namespace of the first round: finished sessions there are not reconciled.
         let ns = cluster.namespace("skew").await;
         ground(&cluster, &ns, &[], &[]).await;
         let mut object = session(&ns, &target("Deployment", "web"));

@@ -1,4 +1,4 @@
-//! What the webhook looks up.
+//! Lookups of the webhook.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::cluster::{Cluster, condition, message};
 use super::installed::Webhook;
 use super::jobs::{session, target};
 
-/// What the webhook says no with.
+/// Message with which the webhook denies a request.
 pub fn refusal(answer: kube::Result<Value>) -> String {
     match answer {
         Err(kube::Error::Api(status)) if status.code == 403 => {
@@ -37,7 +37,7 @@ async fn who_may_not_use_a_repository_is_told_at_admission_as_by_the_controller(
         restore
     };
 
-    // The Repository may come later than who uses it.
+    // The Repository may be created later than the object that uses it.
     let early = restore("early");
     cluster.apply(&early).await.unwrap();
     cluster.apply(&repository(json!({ "from": "Same" }))).await.unwrap();
@@ -49,7 +49,7 @@ async fn who_may_not_use_a_repository_is_told_at_admission_as_by_the_controller(
         "{said}"
     );
 
-    // Whoever comes now is told the same, whatever its kind.
+    // Later objects of all kinds get the same message.
     let mut all = vec![restore("late")];
     let part = json!({ "ref": { "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "a" }, "alias": "a" });
     let keep = json!({ "name": "keep", "keepLast": 1, "prune": true });
@@ -68,10 +68,10 @@ async fn who_may_not_use_a_repository_is_told_at_admission_as_by_the_controller(
         cluster.apply(object).await.unwrap();
         cluster.until(object, "not allowed", tells).await;
     }
-    // What is there already can be canceled, though its Repository refuses it.
+    // An existing object can be canceled, even if its Repository refuses it.
     cluster.patch(&early, json!({ "spec": { "cancel": true } })).await.unwrap();
 
-    // A selector is over the labels that the namespace has at that time.
+    // A selector applies to the labels that the namespace has at that time.
     let by_label = json!({ "from": "Selector", "selector": { "matchLabels": { "team": "a" } } });
     cluster.apply(&repository(by_label)).await.unwrap();
     for object in &all {
@@ -79,13 +79,13 @@ async fn who_may_not_use_a_repository_is_told_at_admission_as_by_the_controller(
     }
     let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": ns } });
     cluster.patch(&space, json!({ "metadata": { "labels": { "team": "a" } } })).await.unwrap();
-    // Of the two backups one has the Repository to itself; that is another matter.
+    // Only one of the two backups can have the Repository to itself; that is not tested here.
     for object in &all[..2] {
         cluster.until(object, "allowed", |o| !tells(o)).await;
     }
     cluster.patch(&space, json!({ "metadata": { "labels": { "team": "b" } } })).await.unwrap();
     cluster.apply(&repository(json!({ "from": "All" }))).await.unwrap();
-    // Of the two backups one has the Repository to itself; that is another matter.
+    // Only one of the two backups can have the Repository to itself; that is not tested here.
     for object in &all[..2] {
         cluster.until(object, "allowed", |o| !tells(o)).await;
     }

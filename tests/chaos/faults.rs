@@ -1,26 +1,26 @@
-//! What can go wrong, and what goes wrong in a run, as its seed says. Nothing here touches a cluster.
+//! The possible faults, and the plan of a run, which its seed determines. Nothing here touches a cluster.
 
 use std::collections::BTreeSet;
 
 use super::states::Course;
 
-/// A fault. Those of the cluster are felt by all runs that go on at the time, the others by one run alone.
+/// A fault. A fault of the cluster affects all runs in progress; any other fault affects a single run.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Fault {
     /// SIGKILL of the processes of all replicas of the operator.
     Operator,
-    /// The same of one of them, whichever leads.
+    /// SIGKILL of the process of one replica of the operator, whether or not it is the leader.
     OneOperator,
-    /// For a while the operator's clock is an hour ahead (its pods are replaced for it, and afterwards again).
+    /// The operator's clock is an hour ahead for a while. Its pods are replaced at the start and at the end of it.
     OperatorAhead,
-    /// No operator at all for a while (Deployment scaled to zero and back).
+    /// No operator runs for a while (Deployment scaled to zero and back).
     OperatorAway,
     Kubelet,
     Containerd,
     ApiServer,
     /// Stopped for a while.
     ApiServerAway,
-    /// SIGSTOP for a while: connections stay, nothing is answered.
+    /// SIGSTOP for a while: connections stay open, but requests get no answer.
     ApiServerSilent,
     Etcd,
     ControllerManager,
@@ -38,7 +38,7 @@ pub enum Fault {
     JobDeleted,
     /// Packets of a Job's pod are dropped for a while.
     NetworkCut,
-    /// The store takes no connection of this run for a while, and ends those it has.
+    /// The store refuses new connections of this run for a while, and closes the open ones.
     StoreRefuses,
     PackDamaged,
     PackMissing,
@@ -58,9 +58,9 @@ use Fault::{
     StoreRefuses, StoreSilent,
 };
 
-/// Those that are killed at every state change.
+/// Kills that are made at every state change.
 pub const VICTIMS: [Fault; 5] = [Operator, Agent, Kubelet, Containerd, ApiServer];
-/// Of the cluster.
+/// Faults of the cluster.
 const SHARED: [Fault; 15] = [
     Operator,
     OneOperator,
@@ -78,12 +78,12 @@ const SHARED: [Fault; 15] = [
     StoreAway,
     StoreSilent,
 ];
-/// Of one run, and healed by trying again.
+/// Faults of a single run that a retry heals.
 const OWN: [Fault; 7] = [Agent, Restic, PodDeleted, PodEvicted, JobDeleted, NetworkCut, StoreRefuses];
-/// Of one run, and not to be healed.
+/// Faults of a single run that no retry heals.
 const LASTING: [Fault; 8] =
     [PackDamaged, PackMissing, PackCut, IndexDamaged, IndexMissing, IndexCut, SnapshotMissing, DiskFull];
-/// Deaths of its pod that a step is allowed (see docs/jobs.md, "Retries").
+/// Number of deaths of its pod that a step is allowed (see docs/jobs.md, "Retries").
 const DEATHS: usize = 3;
 
 /// When a fault comes.
@@ -91,7 +91,7 @@ const DEATHS: usize = 3;
 pub enum When {
     /// As soon as status shows this state, or a later one.
     State(usize),
-    /// When so many bytes have come from the store, or gone there in a backup: a Job waits for the next ones.
+    /// When this many bytes have come from the store, or gone to it in a backup: a Job then waits for the next bytes.
     InData(u64),
 }
 
@@ -100,12 +100,12 @@ pub enum When {
 pub struct Planned {
     pub fault: Fault,
     pub when: When,
-    /// How long it lasts, for one that does.
+    /// Duration, for a fault that has one.
     pub seconds: u64,
 }
 
 impl Planned {
-    /// For people.
+    /// The fault as text for people.
     pub fn of(&self, course: Course) -> String {
         match self.when {
             When::State(n) => format!("{:?} at '{}'", self.fault, course.state(n)),
@@ -114,7 +114,7 @@ impl Planned {
     }
 }
 
-/// What a run does, and all that goes wrong in it.
+/// The course of a run, and all its faults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// `make chaos RUNS=1 SEED=<it>` makes the same plan again.
@@ -123,14 +123,14 @@ pub struct Plan {
     pub faults: Vec<Planned>,
 }
 
-/// The seed of a run: the first has the seed that was given.
+/// The seed of a run. The first run has the seed that was given.
 pub fn seed_of(seed: u64, run: u64) -> u64 {
     if run == 0 { seed } else { Dice(seed.wrapping_add(run.wrapping_mul(0x9e37_79b9_7f4a_7c15))).next() >> 16 }
 }
 
 impl Plan {
-    /// One to three faults, of which at most one lasts. A backup into a repository that is being damaged proves nothing:
-    /// restic adds to what it has no reason to read.
+    /// One to three faults, of which at most one is lasting. A backup into a repository that is being damaged proves
+    /// nothing: restic adds to the repository and has no reason to read the damaged files.
     pub fn random(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let course = dice.one_of(&Course::ALL);
@@ -155,7 +155,7 @@ impl Plan {
         Self { seed, course, faults }
     }
 
-    /// Each victim at each state of a restore in order; a Job's process not after the last Job.
+    /// One plan for each victim at each state of a restore in order. A Job's process is not killed after the last Job.
     pub fn every_state() -> Vec<Self> {
         let (course, over) = (Course::InOrder, Course::InOrder.over());
         let all = (0..=over).flat_map(|state| VICTIMS.map(|fault| (state, fault)));
@@ -165,7 +165,7 @@ impl Plan {
     }
 }
 
-/// Reasons for which a run may fail that has met these faults of its own. None: it must succeed.
+/// Reasons with which a run may fail after these faults of its own. If empty, the run must succeed.
 pub fn reasons(met: &[Fault]) -> BTreeSet<&'static str> {
     let of = |fault: &Fault| -> &[&'static str] {
         match fault {

@@ -19,7 +19,7 @@ pub type Tree = BTreeMap<String, String>;
 pub const RUN: &str = "all";
 /// Where restic's files are in the bucket.
 pub const PREFIX: &str = "a/b";
-/// A run that is not over by then is called lost. Its own `timeOut` is later: it must not hide that.
+/// A run that is not over after this time is called lost. Its own `timeOut` is later, so that it does not hide this.
 pub const PATIENCE: u64 = 900;
 /// Replicas of Deployment `web` and of StatefulSet `db`.
 pub const REPLICAS: i64 = 2;
@@ -58,7 +58,7 @@ fn fill(folder: &Path, host: &str) {
 /// A repository with a snapshot of each host, taken once by the operator itself.
 pub struct Ground {
     pub site: Site,
-    /// By host.
+    /// Trees by host.
     pub trees: BTreeMap<&'static str, Tree>,
 }
 
@@ -91,12 +91,12 @@ pub struct Place {
     pub host: &'static str,
     claim: &'static str,
     folder: PathBuf,
-    /// What it held before the run.
+    /// Content of the volume before the run.
     before: Tree,
 }
 
 impl Place {
-    /// What a restore made of a host's volume. `again`: more than one attempt wrote it.
+    /// State of a host's volume after a restore. `again`: more than one attempt wrote to the volume.
     pub fn restored(&self, want: &Tree, again: bool) -> Came {
         let have = describe(&self.folder);
         let wrong =
@@ -109,18 +109,18 @@ impl Place {
     }
 }
 
-/// What became of a host's tree: on its volume by a restore, in the repository by a backup.
+/// State of a host's tree after a run: on its volume for a restore, in the repository for a backup.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Came {
     /// As it was backed up, byte for byte.
     Whole,
     /// As it was before the run.
     Untouched,
-    /// Neither; what differs from the backup.
+    /// Neither of the two. The text says what differs from the backup.
     Other(String),
 }
 
-/// What a run has of its own.
+/// Everything that belongs to a single run.
 pub struct Field {
     pub site: Site,
     pub course: Course,
@@ -128,7 +128,7 @@ pub struct Field {
     pub places: Vec<Place>,
     /// Kind and name of workloads with [`REPLICAS`] pods.
     pub workloads: Vec<(&'static str, &'static str)>,
-    /// What was mounted over folders, as the node names it.
+    /// File systems that were mounted over folders, by their paths on the node.
     mounted: Mutex<Vec<String>>,
 }
 
@@ -165,10 +165,10 @@ impl Field {
         field
     }
 
-    /// Waits until the workloads that do not say that they stay down have all their pods.
+    /// Waits until all pods of every workload are available, except for a workload that says that it stays down.
     pub async fn available(&self) {
         for (kind, name) in &self.workloads {
-            // Whether it may stay down, the judge says.
+            // The judge decides whether the workload may stay down.
             let now = self.site.get(kind, name).await;
             if now["metadata"]["annotations"][HELD_DOWN].is_string() && now["spec"]["replicas"] == 0 {
                 continue;
@@ -177,7 +177,8 @@ impl Field {
         }
     }
 
-    /// Puts a file system over the last claim's folder that is too small for its data. Pods that have it mounted keep what they have.
+    /// Mounts a file system that is too small for the data over the last claim's folder. Pods that already have the
+    /// folder mounted keep its old content.
     pub async fn fill_last(&self) {
         let claim = self.places[self.places.len() - 1].claim;
         let place = self.site.folder_on_node(claim).await.display().to_string();
@@ -185,7 +186,7 @@ impl Field {
         self.mounted.lock().unwrap().push(place);
     }
 
-    /// Takes away what was put over folders.
+    /// Unmounts what was mounted over folders.
     pub fn uncover(&self) {
         for place in self.mounted.lock().unwrap().drain(..) {
             self.site.on_node(&["umount", "--lazy", &place]);
@@ -209,7 +210,7 @@ impl Field {
         self.site.create(&batch("RestoreBatch", RUN, &settings, &[m0, web, last])).await;
     }
 
-    /// What restic itself restores of the snapshots that a backup says it made of a host, `(id, path)` each.
+    /// Compares a host's tree with what restic restores of the snapshots that a backup reports, `(id, path)` each.
     pub async fn backed_up(&self, place: &Place, snapshots: &[(String, String)]) -> Came {
         let [(id, path)] = snapshots else { return Came::Other(format!("{} snapshots", snapshots.len())) };
         let target = tempfile::tempdir().unwrap();
@@ -231,7 +232,7 @@ impl Field {
         self.restic(&["unlock", "--remove-all"]).await.unwrap();
     }
 
-    /// restic past everything that is under test, until it succeeds: another run may have stopped the store.
+    /// Runs restic without the code under test, until it succeeds: another run may have stopped the store.
     async fn restic(&self, words: &[&str]) -> Result<(), String> {
         let mut why = String::new();
         let done = eventually(60, async || {

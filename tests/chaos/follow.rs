@@ -1,4 +1,4 @@
-//! What is seen of a kind of object from the first to the last, API server or not.
+//! Follows the objects of a kind from the first to the last, even while the API server is away.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -10,12 +10,12 @@ use kube::{Api, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
-/// Pause before an API server that did not answer is asked again.
+/// Pause before the next request to an API server that did not answer.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long one watch may last; also the bound on the silence of a server that was paused.
+/// How long one watch may last. This also bounds the silence of an API server that was paused.
 const WATCH: u32 = 60;
 
-/// Ends with its owner.
+/// The task that follows the objects. It ends when this value is dropped.
 pub struct Following(JoinHandle<()>);
 
 impl Drop for Following {
@@ -24,8 +24,8 @@ impl Drop for Following {
     }
 }
 
-/// Tells `see` of every version of every object: those that there are, and `None` for one that went.
-/// After an outage it goes on from what there is then.
+/// Calls `see` for every version of every object: with the object while it exists, and with `None` once it is gone.
+/// After an outage, it continues with the objects that exist then.
 pub fn follow<K>(api: Api<K>, mut see: impl FnMut(&str, Option<&K>) + Send + 'static) -> Following
 where
     K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,

@@ -23,13 +23,13 @@ use super::watched::{Watched, command_line, kill_9, processes};
 
 /// How often a victim is looked for.
 const POLL: Duration = Duration::from_millis(50);
-/// Longest search for the operator, which may be away by another fault.
+/// Longest search for the operator, which another fault may have taken away.
 const OPERATOR: u64 = 60;
 
-/// Faults of the cluster, and when they came: all runs felt them.
+/// Faults of the cluster and their times. All runs were affected.
 pub static SHARED: Mutex<Vec<(Instant, Fault)>> = Mutex::new(vec![]);
 
-/// Makes a fault. False where its victim was not there before the run was over.
+/// Causes a fault. Returns false if its victim did not appear before the run was over.
 pub async fn strike(field: &Field, watched: &Watched, planned: Planned, over: watch::Receiver<bool>) -> bool {
     let site = &field.site;
     let lasting = Duration::from_secs(planned.seconds);
@@ -134,7 +134,7 @@ pub async fn strike(field: &Field, watched: &Watched, planned: Planned, over: wa
     }
 }
 
-/// Looks for a victim until there is one or the run is over.
+/// Searches for a victim until it finds one or the run is over.
 async fn found<T>(over: watch::Receiver<bool>, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     loop {
         if let Some(victim) = look() {
@@ -147,7 +147,7 @@ async fn found<T>(over: watch::Receiver<bool>, mut look: impl FnMut() -> Option<
     }
 }
 
-/// Changes the operator's Deployment, API server or not.
+/// Changes the operator's Deployment, and retries while the API server is away.
 async fn change_operators(field: &Field, spec: Value) {
     let api: Api<Deployment> = Api::namespaced(field.site.client.clone(), "lifeboat-system");
     let (params, patch) = (PatchParams::default(), Patch::Strategic(json!({ "spec": spec })));
@@ -158,7 +158,7 @@ async fn change_operators(field: &Field, spec: Value) {
     changed.await.expect("the operator could not be changed");
 }
 
-/// The operator with its clock an hour ahead, or as it is. Its timers run as they do: only the time of day is wrong.
+/// Sets the operator's clock an hour ahead, or resets it. Only the time of day is wrong: its timers run normally.
 fn with_clock(ahead: bool) -> Value {
     let library = faketime::faketime();
     let folder = library.parent().unwrap();

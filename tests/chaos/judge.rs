@@ -1,4 +1,4 @@
-//! The judge of a run's end: the same for every fault, and it sees only what was observed.
+//! The judge of a run's end. It is the same for every fault, and uses only what was observed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::field::Came;
 use super::harness::{condition, phase};
 use super::states::{Course, members, stats_of};
 
-/// A Job that was there at some time.
+/// A Job that existed at some time.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Made {
     /// Key of its step.
@@ -18,7 +18,7 @@ pub struct Made {
     pub uid: String,
 }
 
-/// What became of a host of a member.
+/// Final state of a host of a member.
 #[derive(Debug)]
 pub struct Host {
     pub member: usize,
@@ -26,39 +26,39 @@ pub struct Host {
     pub came: Came,
 }
 
-/// What became of a workload.
+/// Final state of a workload.
 #[derive(Debug)]
 pub struct Workload {
     /// Kind and name.
     pub name: String,
-    /// Replicas that it asks for.
+    /// Replicas in the workload's spec.
     pub replicas: i64,
-    /// What it says of why it stays down.
+    /// The workload's own note on why it stays down.
     pub held: Option<String>,
 }
 
-/// What was seen of a run.
+/// Everything that was observed of a run.
 #[derive(Debug)]
 pub struct Seen {
     pub course: Course,
-    /// The batch or session at its end, or when patience was.
+    /// The batch or session at its end, or when patience ran out.
     pub object: Value,
-    /// Faults of its own that it met.
+    /// The run's own faults that it met.
     pub met: Vec<Fault>,
     pub jobs: BTreeSet<Made>,
-    /// Most pods that were writing data at the same time.
+    /// Largest number of pods that wrote data at the same time.
     pub beside: usize,
-    /// Keys of steps of which two pods were.
+    /// Keys of steps for which two pods wrote data at the same time.
     pub twice: BTreeSet<String>,
     pub hosts: Vec<Host>,
     pub workloads: Vec<Workload>,
-    /// Those each had.
+    /// Replicas that each workload had.
     pub wanted: i64,
-    /// Whether the repository is sound; of a backup.
+    /// Whether the repository is sound; only for a backup.
     pub sound: Result<(), String>,
 }
 
-/// What is wrong with it; empty when all is as promised.
+/// Defects of a run; empty when all is as promised.
 pub fn defects(seen: &Seen) -> Vec<String> {
     let mut wrong = vec![];
     let (status, members) = (&seen.object["status"], members(&seen.object));
@@ -118,8 +118,8 @@ pub fn defects(seen: &Seen) -> Vec<String> {
     wrong
 }
 
-/// Whether a workload may be at zero: a host of a member with it was begun and did not succeed, and both status and
-/// annotation say that it stays down, and what it comes back to.
+/// Whether a workload may be at zero replicas. The restore of one of its hosts must have begun without success. Both
+/// status and annotation must say that the workload stays down, and to how many replicas it returns.
 fn may_stay_down(seen: &Seen, members: &[Value], name: &str, held: Option<&str>) -> bool {
     let note: Value = held.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let of = |m: &&Value| {
@@ -132,7 +132,7 @@ fn may_stay_down(seen: &Seen, members: &[Value], name: &str, held: Option<&str>)
     stays && note["replicas"] == seen.wanted
 }
 
-/// Each attempt at a step has one Job, and none comes after the attempt that status ends with.
+/// Checks that each attempt at a step has one Job, and that no Job is later than the last attempt in status.
 fn doubled(seen: &Seen, members: &[Value]) -> Vec<String> {
     let mut wrong = vec![];
     let mut by_attempt: BTreeMap<(&str, i64), usize> = BTreeMap::new();
@@ -155,7 +155,7 @@ fn doubled(seen: &Seen, members: &[Value]) -> Vec<String> {
         wrong.push(format!("DOUBLED JOB: {} pods of a run in order were writing at the same time", seen.beside));
     }
     wrong.extend(seen.twice.iter().map(|key| format!("DOUBLED JOB: two pods of {key} were writing at the same time")));
-    // One that somebody deletes is made again.
+    // A Job that is deleted is created again.
     let mut deleted = seen.met.iter().filter(|f| **f == Fault::JobDeleted).count();
     for ((key, attempt), count) in by_attempt {
         let again = deleted.min(count - 1);

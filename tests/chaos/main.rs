@@ -1,7 +1,7 @@
 //! Chaos: members are restored and backed up while what they depend on is killed, cut off or damaged.
 //!
-//! Faults come when status says that the run is in a certain state, not after some time. Whatever came,
-//! the same judge looks at the end: see `judge`. `make chaos RUNS=n SEED=s`; docs/reliability.md has the figures.
+//! A fault comes when status shows that the run is in a certain state, not after a certain time. Whatever the faults,
+//! the same judge checks the end: see `judge`. `make chaos RUNS=n SEED=s`; docs/reliability.md has the figures.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,4 @@
-//! Runs, several side by side, and what is left when all are over.
+//! Executes runs, several side by side, and checks what is left when all are over.
 
 use lifeboat::names::annotation::HELD_DOWN;
 use std::cell::RefCell;
@@ -26,15 +26,16 @@ use super::judge::{Host, Seen, Workload, defects};
 use super::states::{self, Course};
 use super::watched::{Watched, processes};
 
-/// How long who is held waits for the victim: a probe of the Repository may be held, and nothing else starts before its end.
+/// How long a held process waits for the victim. A probe of the Repository may be held, and nothing else starts before
+/// that probe ends.
 const HELD: Duration = Duration::from_mins(1);
 
-/// What came of a run.
+/// Result of a run.
 struct Report {
     plan: Plan,
-    /// Its own faults that it met, and the index of the state in which they came.
+    /// The run's own faults that it met, each with the index of the state in which it came.
     met: Vec<(Planned, usize)>,
-    /// Faults of the cluster while it went on, its own among them.
+    /// Number of faults of the cluster during the run, the run's own among them.
     felt: usize,
     end: String,
     seconds: u64,
@@ -45,7 +46,7 @@ struct Report {
     defects: Vec<String>,
 }
 
-/// One run from its empty targets to its last trace.
+/// Executes one run, from its empty targets to the removal of its last trace.
 async fn run(ground: &Ground, plan: Plan) -> Report {
     let course = plan.course;
     let field = Rc::new(Field::new(ground, course).await);
@@ -120,7 +121,7 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
         strike.await.unwrap();
     }
 
-    // What a fault at the very end did shows only now.
+    // A fault at the very end may show its effect only now.
     let object = field.site.find(course.kind(), RUN).await.unwrap_or_default();
     if states::is_over(&object) {
         field.available().await;
@@ -164,7 +165,7 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
     }
 }
 
-/// Says that it is over at [`HELD`] from now at the latest.
+/// Reports the run as over after [`HELD`] at the latest.
 fn soon(mut over: watch::Receiver<bool>) -> watch::Receiver<bool> {
     let (send, soon) = watch::channel(false);
     spawn_local(async move {
@@ -187,7 +188,7 @@ async fn workloads(field: &Field) -> Vec<Workload> {
     all
 }
 
-/// What became of each host.
+/// Final state of each host.
 async fn hosts(field: &Field, ground: &Ground, object: &Value) -> Vec<Host> {
     let (mut all, members) = (vec![], states::members(object));
     for place in &field.places {
@@ -206,7 +207,7 @@ async fn hosts(field: &Field, ground: &Ground, object: &Value) -> Vec<Host> {
     all
 }
 
-/// Writes down what a look at the cluster would show, beside the cluster's logs.
+/// Writes to a file beside the cluster's logs what a look at the cluster would show.
 fn keep_traces(field: &Field, seen: &Seen) {
     let site = &field.site;
     let path = site.state.join("logs").join(format!("{}.txt", site.namespace));
@@ -225,7 +226,7 @@ fn keep_traces(field: &Field, seen: &Seen) {
     println!("what there was to see is in {}", path.display());
 }
 
-/// All runs, so many side by side, each in a thread that it may block. Gives what came of them.
+/// Executes all runs, `beside` of them at a time, each in a thread that it may block. Returns their reports.
 async fn all(ground: &Arc<Ground>, plans: Vec<Plan>, beside: usize) -> Vec<Report> {
     let count = plans.len();
     let waiting: Arc<Mutex<VecDeque<Plan>>> = Arc::new(Mutex::new(plans.into()));
@@ -291,7 +292,7 @@ fn line(report: &Report) -> String {
     )
 }
 
-/// Nothing is left in the cluster of any run.
+/// Lists everything that a run has left in the cluster.
 async fn clean(ground: &Ground) -> Vec<String> {
     let site = &ground.site;
     let mut left = vec![];
@@ -348,7 +349,7 @@ impl Ends {
     }
 }
 
-/// Prints what came of all, and fails if anything was wrong.
+/// Prints the results of all runs, and fails if anything was wrong.
 async fn conclude(ground: &Ground, ends: &Ends, reports: &[Report], what: &str, began: Instant) {
     let mut by_fault: BTreeMap<Fault, (usize, usize, usize)> = BTreeMap::new();
     for report in reports {

@@ -1,4 +1,4 @@
-//! What a run does, and the states that it goes through, told from its status alone.
+//! The courses of a run, and the states that it goes through, derived from its status alone.
 
 use std::fmt::{self, Write as _};
 
@@ -13,14 +13,14 @@ pub enum Course {
     InOrder,
     /// Restores three members beside each other: a claim, a Deployment, a StatefulSet.
     Beside,
-    /// Backs the same three up, into a repository that is not there yet.
+    /// Backs up the same three members, into a repository that does not exist yet.
     Backup,
 }
 
-/// Its name, and how to tell that a run has come so far. "Created" is always true.
+/// Name of a state, and a check whether a run has come so far. "Created" is always true.
 type State = (&'static str, fn(&Value) -> bool);
 
-/// Each is one write of status by the operator, as long as nothing goes wrong.
+/// Each state is one write of status by the operator, as long as nothing goes wrong.
 const IN_ORDER: [State; 11] = [
     ("created", |_| true),
     ("preflight announced", |o| o["status"]["run"]["steps"].is_array()),
@@ -34,7 +34,7 @@ const IN_ORDER: [State; 11] = [
     ("Job of member 2 made", |o| job_made(member(o, 2))),
     ("over", is_over),
 ];
-/// Several may come by one write.
+/// One write of status may reach several of these states.
 const BESIDE: [State; 7] = [
     ("created", |_| true),
     ("preflight announced", |o| o["status"]["run"]["steps"].is_array()),
@@ -44,7 +44,7 @@ const BESIDE: [State; 7] = [
     ("a workload scaled back", |o| any(o, |m| m["quiesce"]["state"] == "Resumed")),
     ("over", is_over),
 ];
-/// The same.
+/// One write of status may reach several of these states.
 const BACKUP: [State; 6] = [
     ("created", |_| true),
     ("the repository being prepared", |o| o["status"]["run"]["steps"].is_array()),
@@ -55,7 +55,7 @@ const BACKUP: [State; 6] = [
 ];
 
 impl Course {
-    /// All of them.
+    /// All courses.
     pub const ALL: [Self; 3] = [Self::InOrder, Self::Beside, Self::Backup];
 
     fn states(self) -> &'static [State] {
@@ -76,7 +76,7 @@ impl Course {
         self.states()[index].0
     }
 
-    /// How far an object has come, as an index of its states. Never less than before, whatever is tried again.
+    /// The last state that an object has reached, as an index. It never decreases, whatever is retried.
     pub fn rank(self, object: &Value) -> usize {
         self.states().iter().rposition(|(_, reached)| reached(object)).unwrap_or(0)
     }
@@ -101,7 +101,7 @@ pub fn is_over(object: &Value) -> bool {
     ["Succeeded", "Failed", "Invalid", "Skipped"].contains(&phase(object))
 }
 
-/// Whether a step that no backup of the run goes on beside waits for a lock: of a restic that was killed, then.
+/// Whether a step that runs beside no backup of the run waits for a lock. The lock is then of a killed restic.
 pub fn waits_for_a_lock(object: &Value) -> bool {
     let steps = object["status"]["run"]["steps"].as_array();
     steps.into_iter().flatten().any(|step| step["reason"] == "RepositoryLocked")
@@ -114,7 +114,7 @@ pub fn members(object: &Value) -> Vec<Value> {
     all.cloned().unwrap_or_default()
 }
 
-/// What a member's status says of a host.
+/// Stats of a host in a member's status.
 pub fn stats_of(members: &[Value], member: usize, host: &str) -> Value {
     let all = members.get(member).and_then(|m| m["stats"].as_array());
     all.into_iter().flatten().find(|h| h["hostname"] == host).cloned().unwrap_or_default()
@@ -137,7 +137,7 @@ fn job_made(member: &Value) -> bool {
     condition(&serde_json::json!({ "status": member }), "RestoreJobCreated").0 == "True"
 }
 
-/// What of a status is its state: all but times, texts, counts and progress.
+/// The parts of a status that make up its state: all but times, texts, counts and progress.
 pub fn shape(object: &Value) -> String {
     let status = &object["status"];
     let conditions = |of: &Value| {

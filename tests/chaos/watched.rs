@@ -1,4 +1,4 @@
-//! What a run makes, seen from outside: its Jobs, and its pods and their processes.
+//! Observes what a run creates: its Jobs, its pods and their processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,14 +39,14 @@ struct Notes {
     twice: BTreeSet<String>,
 }
 
-/// Notes of the Jobs and pods of a run, from the first to the last.
+/// Records the Jobs and pods of a run, from the first to the last.
 pub struct Watched {
     notes: Arc<Mutex<Notes>>,
     _following: [Following; 2],
 }
 
 impl Watched {
-    /// Of runs of this kind.
+    /// Watches the Jobs and pods of runs of this kind.
     pub fn of(site: &Site, kind: &'static str) -> Self {
         let notes: Arc<Mutex<Notes>> = Arc::default();
         let (of_jobs, of_pods) = (notes.clone(), notes.clone());
@@ -75,22 +75,22 @@ impl Watched {
         self.notes.lock().unwrap().jobs.clone()
     }
 
-    /// Most pods that write data at the same time.
+    /// Largest number of pods that wrote data at the same time.
     pub fn beside(&self) -> usize {
         self.notes.lock().unwrap().beside
     }
 
-    /// Keys of steps of which two pods wrote at the same time.
+    /// Keys of steps for which two pods wrote data at the same time.
     pub fn twice(&self) -> BTreeSet<String> {
         self.notes.lock().unwrap().twice.clone()
     }
 
-    /// A pod that is there now.
+    /// A pod that exists now.
     pub fn pod(&self) -> Option<Alive> {
         self.notes.lock().unwrap().alive.values().next().cloned()
     }
 
-    /// Process of this name in one of the pods that are there now.
+    /// Process of this name in one of the pods that exist now.
     pub fn process(&self, name: &str) -> Option<Pid> {
         let uids: Vec<String> = self.notes.lock().unwrap().alive.keys().cloned().collect();
         processes(name, |group| uids.iter().any(|uid| group.contains(uid))).into_iter().next()
@@ -124,7 +124,7 @@ fn has_ended(pod: &Pod) -> bool {
         || (!containers.is_empty() && containers.iter().all(ended))
 }
 
-/// Processes of this name whose control group is one of those. Zombies have left theirs.
+/// Processes of this name in a control group that `is_in` accepts. Zombies have left their control group.
 pub fn processes(name: &str, is_in: impl Fn(&str) -> bool) -> Vec<Pid> {
     let numbers = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
     let read = |n: i32, what: &str| fs::read_to_string(format!("/proc/{n}/{what}")).unwrap_or_default();
@@ -140,7 +140,7 @@ pub fn command_line(pid: Pid) -> Vec<String> {
     line.split('\0').map(str::to_owned).collect()
 }
 
-/// SIGKILL; false when it has ended by itself.
+/// Sends SIGKILL; false when the process has ended by itself.
 pub fn kill_9(pid: Pid) -> bool {
     kill(pid, Signal::SIGKILL).is_ok()
 }

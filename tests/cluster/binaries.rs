@@ -39,9 +39,9 @@ const MODULES: &[Module] = &[
 
 struct Module {
     name: &'static str,
-    /// Go variables that get the version of a module, and that module.
+    /// Go variables that get the version of a module, each with that module.
     stamps: &'static [(&'static str, &'static str)],
-    /// Programs whose package name is not the name people know.
+    /// Programs whose package name differs from their usual name.
     rename: &'static [(&'static str, &'static str)],
 }
 
@@ -77,17 +77,17 @@ pub fn ensure(home: &Home) -> Result<()> {
     Ok(())
 }
 
-/// How often a build says how far it is.
+/// Interval between two progress messages of a build.
 const SAYS: Duration = Duration::from_secs(20);
 
-/// Says how far a build is, until `ended` is dropped: by the packages that its log has.
+/// Prints the progress of a build until `ended` is dropped, measured by the packages in the build's log.
 fn say_progress(title: &str, log: &Path, packages: usize, started: Instant, ended: &Receiver<()>) {
     while ended.recv_timeout(SAYS) == Err(RecvTimeoutError::Timeout) {
         let text = fs::read_to_string(log).unwrap_or_default();
         let built = text.lines().filter(|line| !line.starts_with("go: ")).count().min(packages);
         let spent = started.elapsed();
         let left = match u32::try_from(built) {
-            // Of the first packages nobody can tell.
+            // The first packages are too few for an estimate.
             Ok(done) if built * 20 > packages => {
                 let rest = spent / done * u32::try_from(packages - built).unwrap_or(u32::MAX);
                 format!(", about {} s left", rest.as_secs().div_ceil(10) * 10)
@@ -98,7 +98,7 @@ fn say_progress(title: &str, log: &Path, packages: usize, started: Instant, ende
     }
 }
 
-/// Packages that a module is built of.
+/// Number of packages that a module is built from.
 fn packages(source: &Path, what: &str) -> usize {
     let mut list = exec::command(&["go", "list", "-deps", what]);
     exec::output(list.current_dir(source)).map_or(0, |text| text.lines().count())
@@ -116,7 +116,7 @@ fn build(home: &Home, module: &Module, source: &Path, title: &str) -> Result<()>
     for (variable, dependency) in module.stamps {
         let version = version_of(source, dependency)?;
         let _ = write!(flags, " -X {variable}={version}");
-        // Kubernetes has its version in parts as well.
+        // Kubernetes also has variables for the parts of its version.
         if let Some(base) = variable.strip_suffix(".gitVersion") {
             let mut parts = version.trim_start_matches('v').split('.');
             let (major, minor) = (parts.next().unwrap_or("1"), parts.next().unwrap_or("0"));
@@ -130,7 +130,7 @@ fn build(home: &Home, module: &Module, source: &Path, title: &str) -> Result<()>
     let mut cmd = exec::command(&["go", "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags"]);
     cmd.arg(&flags).arg("-o").arg(target).arg(what).current_dir(source).env("CGO_ENABLED", "0");
     let log = home.build_logs().join(format!("{}.log", module.name));
-    // Its modules are downloaded first, if they have to be.
+    // `go list` first downloads modules that are missing.
     let packages = packages(source, what);
     thread::scope(|scope| {
         let (ends, ended) = mpsc::channel::<()>();

@@ -1,9 +1,9 @@
 //! A cluster's own branch of the machine's cgroups.
 //!
 //! The supervisor enters `lifeboat-ID/supervisor` and so does everything it
-//! starts; pods run below `lifeboat-ID/nodeN`. Membership is thus a record of
-//! what belongs to the cluster that neither a crash nor a forgotten pid can
-//! lose: what is in this branch was started by this cluster and nothing else.
+//! starts; pods run below `lifeboat-ID/nodeN`. The membership records what
+//! belongs to the cluster: this cluster, and nothing else, started all that is
+//! in this branch. Neither a crash nor a forgotten pid can lose this record.
 //! No cgroup outside of the branch is ever touched.
 
 use std::collections::BTreeSet;
@@ -72,7 +72,7 @@ fn make(dir: &Path) -> Result<()> {
 /// Puts the calling process, and all that it will start, into the branch.
 pub fn enter(place: &Place) -> Result<()> {
     let branches = branches(place)?;
-    // One hierarchy is enough to find processes by. `pids` has no effect.
+    // One hierarchy is enough to find the processes. `pids` has no effect on them.
     let chosen = branches
         .iter()
         .find(|b| b.parent().is_some_and(|p| p.ends_with("pids")))
@@ -119,7 +119,7 @@ pub fn kill_all(place: &Place) -> Result<()> {
             return Err(Error::new(format!("processes survive SIGKILL: {left:?}")));
         }
         for pid in left {
-            // Gone in between is as good.
+            // A process that has ended in between is no error.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         sleep(Duration::from_millis(20));

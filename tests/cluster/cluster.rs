@@ -162,7 +162,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fails unless everything is ready, so that scripts can ask.
+/// Fails unless everything is ready, so that scripts can check the exit code.
 fn status(place: &Place, json: bool) -> Result<ExitCode> {
     let reply = control::ask(place, &Request::Status)
         .map_err(|e| Error::new(format!("cluster {} does not run: {e}", place.name)))?;

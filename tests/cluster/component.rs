@@ -1,4 +1,4 @@
-//! One supervised component: its process, its wishes and its history.
+//! One supervised component: its process, its wanted state and its history.
 
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
@@ -14,22 +14,22 @@ use crate::control::{Action, ComponentStatus};
 use crate::error::{Context, Result};
 use crate::layout::Place;
 
-/// A stop that is not followed becomes a SIGKILL after this time. The API
+/// A process that does not follow a stop gets SIGKILL after this time. The API
 /// server alone would take up to a minute while watches are open.
 const GRACE: Duration = Duration::from_secs(3);
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MOST: Duration = Duration::from_secs(5);
-/// Having run for so long, a death is a new story.
+/// When a process that has run this long dies, its backoff starts anew.
 const SETTLED: Duration = Duration::from_secs(20);
-/// Pause before the next probe. The supervisor sees the end of a process without one, and each needs a TLS handshake:
-/// every second, they took 2 % of the time of all processes during the end-to-end tests.
+/// Pause before the next probe. The supervisor sees the end of a process without a probe, and each probe needs a TLS
+/// handshake: probes every second took 2 % of the time of all processes during the end-to-end tests.
 const PROBE_READY: Duration = Duration::from_secs(3);
 const PROBE_STARTING: Duration = Duration::from_millis(60);
 
 pub struct Component {
     pub spec: Spec,
     pub ready: bool,
-    /// Was ready at least once: others may start.
+    /// Was ready at least once, so that other components may start.
     pub was_ready: bool,
     pub reason: String,
     pub probing: bool,
@@ -37,10 +37,10 @@ pub struct Component {
     wanted: bool,
     pid: Option<Pid>,
     started: Instant,
-    /// By the clock that the cluster's objects are stamped with.
+    /// Start time, by the clock that the cluster's objects are stamped with.
     pub started_at: Timestamp,
     kill_at: Option<Instant>,
-    /// Told to end: whatever it still answers says nothing.
+    /// Told to end, so that its answers to probes no longer count.
     doomed: bool,
     not_before: Instant,
     backoff: Duration,
@@ -88,7 +88,7 @@ impl Component {
             .open(&path)
             .context(format!("cannot write {}", path.display()))?;
         let errors = log.try_clone().context("cannot share a log")?;
-        // Dies with the supervisor, also when that is killed.
+        // The process dies with the supervisor, also when the supervisor is killed.
         let mut cmd = Command::new("setpriv");
         cmd.args(["--pdeathsig", "KILL"]);
         if self.spec.node > 1 {
@@ -99,7 +99,7 @@ impl Component {
         let search = format!("{}:{search}:/usr/sbin:/sbin", place.home.bin().display());
         cmd.args(&self.spec.argv)
             .env("PATH", search)
-            // Memory is cheaper here than the time of a collector, which Go's default spends on heaps this small.
+            // Memory is cheaper here than the garbage collector's time, which Go's default spends on heaps this small.
             .env("GOGC", "400")
             // A developer's own kubeconfig must not leak in.
             .env_remove("KUBECONFIG")
@@ -155,7 +155,7 @@ impl Component {
 
     pub fn probed(&mut self, outcome: Result<()>) {
         self.probing = false;
-        // An answer that was under way when the process ended says nothing.
+        // An answer that was under way when the process ended does not count.
         if self.pid.is_none() || self.doomed {
             return;
         }
@@ -186,7 +186,7 @@ impl Component {
             }
             Action::Pause => self.signal(Signal::SIGSTOP),
             Action::Resume => {
-                // Ready again when it has answered again.
+                // The component is ready again once it answers again.
                 self.ready = false;
                 self.next_probe = Instant::now();
                 self.signal(Signal::SIGCONT);
@@ -205,14 +205,14 @@ impl Component {
     fn terminate(&mut self) {
         self.doom();
         self.signal(Signal::SIGTERM);
-        // A paused process would not hear of it.
+        // A paused process would not handle SIGTERM.
         self.signal(Signal::SIGCONT);
         if self.pid.is_some() {
             self.kill_at = Some(Instant::now() + GRACE);
         }
     }
 
-    /// Kills what was asked to end and did not.
+    /// Kills a process that was asked to end and did not.
     pub fn enforce(&mut self) {
         if self.kill_at.is_some_and(|at| Instant::now() > at) {
             self.kill_at = None;
@@ -220,7 +220,7 @@ impl Component {
         }
     }
 
-    /// A child that nobody else reaps: its pid is its own until we do.
+    /// Only this program reaps the child, so the pid is not reused before that.
     fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid {
             let _ = kill(pid, signal);

@@ -51,8 +51,8 @@ impl Spec {
     }
 }
 
-/// Everything of a cluster with so many nodes; without nodes it is an API
-/// server and its store.
+/// All components of a cluster with this many nodes. Without nodes, the cluster
+/// is an API server and its store.
 pub fn all(place: &Place, nodes: u8) -> Vec<Spec> {
     let mut specs = vec![etcd(place), apiserver(place), addons(place)];
     if nodes > 0 {
@@ -82,7 +82,7 @@ fn etcd(place: &Place) -> Spec {
         "--listen-client-urls=http://127.0.0.1:2379".into(),
         "--advertise-client-urls=http://127.0.0.1:2379".into(),
         "--listen-peer-urls=http://127.0.0.1:2380".into(),
-        // A test's data may be lost with the machine's power.
+        // Test data may be lost on a power failure.
         "--unsafe-no-fsync".into(),
         "--log-level=warn".into(),
     ];
@@ -111,7 +111,7 @@ fn apiserver(place: &Place) -> Spec {
         format!("--kubelet-client-certificate={}", pki("apiserver-kubelet.crt")),
         format!("--kubelet-client-key={}", pki("apiserver-kubelet.key")),
         format!("--kubelet-certificate-authority={}", pki("ca.crt")),
-        // Node names are in no name server.
+        // No name server knows the node names.
         "--kubelet-preferred-address-types=InternalIP".into(),
         format!("--requestheader-client-ca-file={}", pki("front-ca.crt")),
         "--requestheader-allowed-names=front-proxy-client".into(),
@@ -126,7 +126,7 @@ fn apiserver(place: &Place) -> Spec {
         "--audit-log-maxbackup=4".into(),
     ];
     let probe = Probe::Https("127.0.0.1:6443".into(), "/readyz");
-    // It waits for etcd on its own; starting both at once saves a second.
+    // The API server waits for etcd on its own; starting both at once saves a second.
     Spec::service("apiserver", argv(place, "kube-apiserver", &flags), &[], vec![probe])
 }
 
@@ -159,7 +159,7 @@ fn controller_manager(place: &Place) -> Spec {
         "--bind-address=127.0.0.1".into(),
         "--leader-elect=false".into(),
         "--enable-hostpath-provisioner=true".into(),
-        // Faults are noticed within a test's patience.
+        // Tests must notice faults within their time limits.
         "--node-monitor-period=1s".into(),
         "--node-monitor-grace-period=12s".into(),
         "--pvclaimbinder-sync-period=2s".into(),
@@ -168,7 +168,7 @@ fn controller_manager(place: &Place) -> Spec {
     ];
     let probes = vec![
         Probe::Https("127.0.0.1:10257".into(), "/healthz"),
-        // Pods cannot be made before their namespace has its account.
+        // Pods cannot be created before their namespace has its service account.
         Probe::Https("127.0.0.1:6443".into(), "/api/v1/namespaces/default/serviceaccounts/default"),
     ];
     let words = argv(place, "kube-controller-manager", &flags);
@@ -227,8 +227,8 @@ fn node(place: &Place, node: u8) -> Vec<Spec> {
     let mut containerd =
         argv(place, "containerd", &["--config".into(), dir.join("containerd.toml").display().to_string()]);
     if node > 1 {
-        // The file system is one for all nodes, but a host path is a node's own: what pods mount from the folder
-        // `disk` is another folder here. Mounts of kubelet arrive, and this one stays.
+        // The nodes share one file system, but a host path belongs to one node: pods of this node that mount from the
+        // folder `disk` get another folder. The kubelet's mounts arrive here, and this mount stays.
         let words = ["unshare", "--mount", "--propagation", "slave", "sh", "-ec"];
         let script = "mount --bind \"$1\" \"$2\"; shift 2; exec \"$@\"";
         let disks = [dir.join("disk"), place.file("disk")].map(|d| d.display().to_string());
@@ -252,7 +252,7 @@ fn node(place: &Place, node: u8) -> Vec<Spec> {
         "kube-proxy",
         &[
             format!("--config={}", dir.join("proxy.json").display()),
-            // The file alone does not count for the name.
+            // The configuration file alone does not set the name.
             format!("--hostname-override=node{node}"),
         ],
     );

@@ -12,7 +12,7 @@ use crate::error::{Context, Result};
 use crate::layout::Place;
 use crate::net::{self, Veth};
 
-/// Like nothing else, so that they are found wherever they should not be.
+/// Unlike any other text, so that tests find them wherever they should not be.
 pub const S3_ACCESS: &str = "planted-key-id-8472";
 pub const S3_SECRET: &str = "planted-secret-key-5099";
 pub const S3_REGION: &str = "us-east-1";
@@ -36,7 +36,7 @@ pub fn write_control_plane(place: &Place) -> Result<()> {
             "rules": [
                 {"level": "Metadata", "resources": [
                     {"group": "", "resources": ["secrets"]}, {"group": "authentication.k8s.io", "resources": ["*"]}]},
-                // With what is written of a run: tests look for secrets in it.
+                // Includes what is written of a run, because tests search it for secrets.
                 {"level": "Request", "userGroups": ["system:serviceaccounts", "system:nodes"],
                  "verbs": ["create", "update", "patch"], "resources": [
                     {"group": "", "resources": ["pods", "pods/status", "events", "persistentvolumeclaims"]},
@@ -73,7 +73,7 @@ pub fn write_control_plane(place: &Place) -> Result<()> {
     )
 }
 
-/// Name server and S3 server, which stand beside the first node.
+/// Files of the name server and the S3 server, which run beside the first node.
 pub fn write_services(place: &Place, veth: Veth) -> Result<()> {
     let kubeconfig = place.pki().join("dns.kubeconfig");
     let kubeconfig = kubeconfig.display();

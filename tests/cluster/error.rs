@@ -1,7 +1,7 @@
 //! One error type for the whole supervisor.
 //!
-//! Every failure ends up as a sentence for a developer, so an error is its
-//! text; what matters is that the text names the thing that failed.
+//! Every failure is shown to a developer as a sentence, so an error consists of
+//! its text. The text must name the thing that failed.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Says what was being done when something else's error came up.
+/// Adds to an error what was being done when it occurred.
 pub trait Context<T> {
     fn context(self, what: impl fmt::Display) -> Result<T>;
 }

@@ -55,7 +55,7 @@ pub fn on_path(program: &str) -> bool {
     search_path().split(':').any(|dir| Path::new(dir).join(program).is_file())
 }
 
-/// Debian keeps some of what is needed out of an ordinary user's PATH.
+/// Debian keeps some required programs out of an ordinary user's PATH.
 fn search_path() -> String {
     std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin"
 }

@@ -12,7 +12,7 @@ const NODE: &[(&str, &str)] = &[
     ("conntrack", "conntrack"),
     ("ip", "iproute2"),
     ("sysctl", "procps"),
-    // Operators whose clock is wrong, in tests.
+    // Tests run operators whose clock is wrong.
     ("faketime", "faketime"),
 ];
 const IMAGE: &[(&str, &str)] =

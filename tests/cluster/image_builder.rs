@@ -70,7 +70,7 @@ impl<'a> Builder<'a> {
         let work = tempfile::tempdir_in(&self.home.dir).context("cannot make a work folder")?;
         let root = work.path().join("root.tar");
         let mut cmd = exec::command(&["mmdebstrap", "--variant=minbase", "--quiet"]);
-        // As in Debian's own slim images: a cluster loads this at every start.
+        // Debian's own slim images leave these folders out too: a cluster loads this image at every start.
         for dir in ["doc", "info", "locale", "man"] {
             cmd.arg(format!("--dpkgopt=path-exclude=/usr/share/{dir}/*"));
         }
@@ -93,7 +93,7 @@ impl<'a> Builder<'a> {
         let mut cmd = if self.docker {
             exec::command(&["docker", "build", "--quiet"])
         } else {
-            // Without a runtime of its own: namespaces may not nest here.
+            // Isolation without a container runtime: namespaces may not nest here.
             self.buildah(&["bud", "--quiet", "--layers", "--isolation", "chroot"])
         };
         cmd.args(["--build-arg", &base, "--tag", tag, "--file"]).arg(file).arg(context);
@@ -126,7 +126,7 @@ impl<'a> Builder<'a> {
         let archive = archive_of(self.home, tag)?;
         self.save(tag, &archive)?;
         if !self.docker {
-            // Each build leaves its predecessor without a name.
+            // Each build leaves the previous image without a name.
             let _ = exec::output(&mut self.buildah(&["rmi", "--prune"]));
         }
         Ok(archive)

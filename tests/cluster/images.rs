@@ -1,5 +1,5 @@
 //! Images that every cluster gets at its start, kept as archives in the shared
-//! folder. No registry is involved: what is not here cannot be run.
+//! folder. No registry is involved: only images from this folder can run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use crate::error::{Context, Error, Result};
 use crate::exec;
 use crate::layout::{Home, Place, hex};
 
-/// Makes the archive of the pause image by hand: it is one file, and a cluster
-/// must start where no image builder is installed.
+/// Makes the archive of the pause image without an image builder: the image is
+/// one file, and a cluster must start where no image builder is installed.
 pub fn ensure_pause(home: &Home) -> Result<()> {
     let program = home.bin().join("pause");
     let archive = home.images().join("pause.tar");
@@ -56,7 +56,7 @@ pub fn load_cached(place: &Place, node: u8) -> Result<()> {
         .map(|e| e.path())
         .filter(|p| p.extension().is_some_and(|e| e == "tar"))
         .collect();
-    // The small ones first: no pod starts without the pause image.
+    // Small archives come first: no pod starts without the pause image.
     archives.sort_by_key(|p| p.metadata().map_or(u64::MAX, |m| m.len()));
     let marks = place.node(node).join("images-loaded");
     fs::create_dir_all(&marks).context("cannot make a folder")?;

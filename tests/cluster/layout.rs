@@ -3,7 +3,7 @@
 //!
 //! Names outside the folder (network namespace, veth, cgroup, runtime folder)
 //! carry an id made from the cluster's folder and name, so that two checkouts
-//! with a cluster of the same name never meet.
+//! with a cluster of the same name do not conflict.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -62,12 +62,12 @@ impl Home {
     }
 }
 
-/// The project's root, known since the build: the supervisor is never installed.
+/// The project's root, fixed at build time: the supervisor is never installed.
 pub fn project_root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A digest as people write it.
+/// A digest in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -110,13 +110,13 @@ impl Place {
         self.dir.join(format!("node{node}"))
     }
 
-    /// Held while a cluster is brought up or down. Outside its folder, which
-    /// `down` removes.
+    /// Lock file, held while a cluster is brought up or down. It is outside of the
+    /// cluster's folder, which `down` removes.
     pub fn lock(&self) -> PathBuf {
         self.home.dir.join("state").join(format!(".{}.lock", self.name))
     }
 
-    /// Sockets live in a short path: a socket's address holds 107 bytes only.
+    /// Folder of sockets. Its path is short: a socket's address holds 107 bytes only.
     pub fn runtime(&self) -> PathBuf {
         PathBuf::from(format!("/run/lifeboat-{}", self.id))
     }

@@ -27,13 +27,13 @@ const START_PATIENCE: Duration = Duration::from_secs(90);
 const STOP_PATIENCE: Duration = Duration::from_secs(25);
 const POLL: Duration = Duration::from_millis(50);
 
-/// What a cluster keeps over restarts; also of use to tests.
+/// Settings that a cluster keeps over restarts. Tests use them too.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
     pub nodes: u8,
     subnet: Option<u16>,
-    /// How cluster and host reach each other.
+    /// Addresses at which cluster and host reach each other.
     host_address: String,
     cluster_address: String,
     netns: Vec<String>,
@@ -102,7 +102,7 @@ fn start(place: &Place, nodes: u8, subnet: Option<u16>) -> Result<Child> {
     if nodes > 0 {
         config::write_services(place, veth)?;
         images::ensure_pause(&place.home)?;
-        // Without them the cluster still runs whatever else is loaded.
+        // Without these images, the cluster still runs all other images that are loaded.
         let made = Builder::new(&place.home).and_then(|b| b.ensure_test_images());
         if let Err(e) = made {
             eprintln!("warning: no images for test applications: {e}");
@@ -129,8 +129,8 @@ fn start(place: &Place, nodes: u8, subnet: Option<u16>) -> Result<Child> {
     cmd.spawn().context("cannot start the supervisor")
 }
 
-/// Waits for every component. With a supervisor of our own its death ends the
-/// waiting at once.
+/// Waits for every component. With a supervisor of our own, the death of the
+/// supervisor ends the wait at once.
 fn wait_ready(place: &Place, mut supervisor: Option<&mut Child>) -> Result<()> {
     let deadline = Instant::now() + START_PATIENCE;
     loop {
@@ -160,7 +160,7 @@ fn not_ready(place: &Place, components: &[ComponentStatus]) -> Error {
     let mut text = format!("not ready after {} s:", START_PATIENCE.as_secs());
     for c in components.iter().filter(|c| !c.ready) {
         let _ = write!(text, "\n{} is {} ({})", c.name, c.state, c.reason);
-        // What only waits for another has nothing to say.
+        // A component that only waits for another has nothing to report.
         if c.state != "waiting" {
             let log = place.log_of(&c.name);
             let _ = write!(text, "; {} ends with:\n{}", log.display(), exec::tail(&log, 10));
@@ -169,7 +169,7 @@ fn not_ready(place: &Place, components: &[ComponentStatus]) -> Error {
     Error::new(text)
 }
 
-/// Ends the cluster. Without `keep` nothing of it is left.
+/// Ends the cluster. Without `keep`, all of it is removed.
 pub fn down(place: &Place, keep: bool) -> Result<()> {
     host::need_root()?;
     let _lock = lock(place)?;
@@ -190,8 +190,8 @@ pub fn down(place: &Place, keep: bool) -> Result<()> {
     Ok(())
 }
 
-/// Removes all that a cluster has outside of its folder, and what in the
-/// folder is true for one run only.
+/// Removes everything of a cluster outside of its folder, and the files in the
+/// folder that are valid for one run only.
 fn clean(place: &Place) -> Result<()> {
     let record = place.file("supervisor.json");
     if let Some(supervisor) = Identity::read(&record).filter(Identity::alive) {
@@ -221,7 +221,7 @@ fn clean(place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// One `up` or `down` of a cluster at a time.
+/// Allows one `up` or `down` of a cluster at a time.
 fn lock(place: &Place) -> Result<File> {
     let path = place.lock();
     if let Some(dir) = path.parent() {
@@ -233,7 +233,7 @@ fn lock(place: &Place) -> Result<File> {
             eprintln!("waiting for another up or down of cluster {}", place.name);
             file.lock().context("cannot take the cluster's lock")?;
         }
-        // A `down` that we waited for has removed the file we hold.
+        // A `down` that held the lock before has removed this file.
         if same_file(&file, &path) {
             return Ok(file);
         }
@@ -247,7 +247,7 @@ fn same_file(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Runs a command in the cluster's namespaces, for a look or for a fault.
+/// Runs a command in the cluster's namespaces, to inspect it or to cause a fault.
 pub fn exec_inside(place: &Place, node: u8, words: &[String]) -> Result<ExitCode> {
     let supervisor = Identity::read(&place.file("supervisor.json"))
         .filter(Identity::alive)

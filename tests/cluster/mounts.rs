@@ -2,8 +2,8 @@
 //!
 //! Kubelet and containerd mount in a mount namespace that only the cluster's
 //! processes share, so their mounts end with the last process whatever
-//! happens. In it the few paths that Kubernetes has built in are covered by
-//! folders of the cluster, so that clusters do not meet there.
+//! happens. In this namespace, folders of the cluster cover the few paths that
+//! are built into Kubernetes, so that clusters do not conflict there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ const NONE: Option<&str> = None;
 
 /// Prepares the supervisor's own mount namespace.
 pub fn cover(place: &Place) -> Result<()> {
-    // What a test mounts on the host is seen by pods, but nothing of the
-    // cluster's is seen by the host. Shared inside, as kubelet wants it.
+    // Pods see what a test mounts on the host, but the host sees no mount of the
+    // cluster. Mounts are shared inside, as the kubelet requires.
     mount(NONE, "/", NONE, MsFlags::MS_SHARED | MsFlags::MS_REC, NONE).context("cannot share mounts in the cluster")?;
     for (built_in, own) in COVERED {
         let own = place.file(own);

@@ -44,8 +44,8 @@ impl Veth {
     }
 }
 
-/// Makes the cluster's namespaces and links. `wanted` is the /30 it had last
-/// time; the one it gets is returned.
+/// Makes the cluster's namespaces and links. `wanted` is the /30 that the
+/// cluster had last time. Returns the /30 that it gets.
 pub fn create(place: &Place, nodes: u8, wanted: Option<u16>) -> Result<u16> {
     // Two clusters starting at once must not choose the same addresses.
     let lock = File::create("/run/lifeboat-net.lock").context("cannot open the network lock")?;
@@ -71,7 +71,7 @@ pub fn create(place: &Place, nodes: u8, wanted: Option<u16>) -> Result<u16> {
     ip(&format!("ip -n {ns} addr add {}/30 dev host0", veth.cluster))?;
     ip(&format!("ip -n {ns} link set host0 up"))?;
     ip(&format!("ip -n {ns} route add default via {}", veth.host))?;
-    // The host knows no pod addresses, so what leaves for it takes the node's.
+    // The host knows no pod addresses, so traffic to the host takes the node's address.
     inside(place, 1, "iptables -w -t nat -A POSTROUTING -o host0 -j MASQUERADE")?;
     if nodes > 1 {
         link_second_node(place)?;
@@ -85,14 +85,15 @@ fn add_namespace(place: &Place, node: u8) -> Result<()> {
     let ip = |line: &str| exec::run(&format!("ip -n {ns} {line}").split(' ').collect::<Vec<_>>());
     ip("link set lo up")?;
     ip(&format!("link add {BRIDGE} type bridge"))?;
-    // Set by hand it stays. Otherwise it is the lowest of the ports' addresses and changes as pods come and go,
-    // and pods that know the old one are cut off until their neighbour entry expires, up to 30 s later.
+    // An address that is set by hand stays. Otherwise the bridge has the lowest of its ports' addresses, which changes
+    // as pods come and go. Pods that know the old one are cut off until their neighbour entry expires, up to 30 s
+    // later.
     ip(&format!("link set {BRIDGE} address 02:00:00:00:00:{node:02x}"))?;
     ip(&format!("addr add {}/24 dev {BRIDGE}", node_address(node)))?;
     ip(&format!("link set {BRIDGE} up"))?;
     inside(place, node, "sysctl -q -w net.ipv4.ip_forward=1")?;
-    // Without it a Service's answer between two pods of a node misses its
-    // address translation. Absent where the kernel has no bridge filter.
+    // Without this setting, a Service's answer between two pods of a node misses its
+    // address translation. It is absent where the kernel has no bridge filter.
     let _ = inside(place, node, "sysctl -q -w net.bridge.bridge-nf-call-iptables=1");
     Ok(())
 }
@@ -105,15 +106,15 @@ fn link_second_node(place: &Place) -> Result<()> {
     ip(&format!("-n {two} addr add {LINK}.2/30 dev peer1"))?;
     ip(&format!("-n {one} link set peer2 up"))?;
     ip(&format!("-n {two} link set peer1 up"))?;
-    // Nodes and pods know each other by the bridges' subnets only.
+    // Nodes and pods reach each other only by the bridges' subnets.
     let (first, second) = (node_address(1), node_address(2));
     ip(&format!("-n {one} route add {} via {LINK}.2 src {first}", pod_subnet(2)))?;
     ip(&format!("-n {two} route add default via {LINK}.1 src {second}"))?;
     Ok(())
 }
 
-/// Runs a command in a node's network namespace. Not by `ip netns exec`,
-/// which mounts another /sys and hides the cgroups.
+/// Runs a command in a node's network namespace. It does not use
+/// `ip netns exec`, which mounts another /sys and hides the cgroups.
 fn inside(place: &Place, node: u8, line: &str) -> Result<String> {
     let net = format!("--net={}", place.netns_path(node).display());
     let mut words = vec!["nsenter", &net];
@@ -121,7 +122,7 @@ fn inside(place: &Place, node: u8, line: &str) -> Result<String> {
     exec::run(&words)
 }
 
-/// Removes whatever of the network is there.
+/// Removes all parts of the network that exist.
 pub fn remove(place: &Place) -> Result<()> {
     let outer = place.host_veth();
     if std::path::Path::new("/sys/class/net").join(&outer).exists() {

@@ -89,8 +89,8 @@ const USERS: &[(&str, &str, Option<&str>)] = &[
 
 /// Makes all certificates, keys and kubeconfigs, unless they are there.
 pub fn ensure(place: &Place, veth: Veth) -> Result<()> {
-    // Written last: a set without it is half-finished and made again. It also
-    // says for which address, which is part of the certificates.
+    // This file is written last: a set without it is half-finished and made
+    // again. It holds the address, which is part of the certificates.
     let complete = place.pki().join("complete");
     let address = veth.cluster.to_string();
     if fs::read_to_string(&complete).is_ok_and(|have| have == address) {

@@ -26,7 +26,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Speaks to the cluster's servers as its admin.
+    /// A prober that connects to the cluster's servers as its admin.
     pub fn new(place: &Place) -> Result<Self> {
         let pki = place.pki();
         let read = |file: &str| fs::read(pki.join(file)).context(format!("cannot read {file}"));
@@ -45,7 +45,7 @@ impl Prober {
         Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// All probes in their order; the first failure is the reason. `since` is
+    /// Runs all probes in order; the first failure is the reason. `since` is
     /// when the component was started.
     pub async fn check(&self, probes: &[Probe], since: Timestamp) -> Result<()> {
         for probe in probes {
@@ -99,7 +99,7 @@ async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Res
     }
 }
 
-/// A condition from before the kubelet's start is an earlier kubelet's word.
+/// A condition from before the kubelet's start is from an earlier kubelet.
 fn node_ready(body: &str, since: Timestamp) -> Result<()> {
     let node: serde_json::Value = serde_json::from_str(body).context("node is not JSON")?;
     let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -109,7 +109,7 @@ fn node_ready(body: &str, since: Timestamp) -> Result<()> {
     }
     let said = ready["lastHeartbeatTime"].as_str().unwrap_or_default();
     let said: Timestamp = said.parse().context("node has no time of its status")?;
-    // Objects carry whole seconds.
+    // Times in objects are whole seconds.
     if said.as_second() < since.as_second() {
         return Err(Error::new("node has not reported since the kubelet's start"));
     }

@@ -20,7 +20,7 @@ pub struct Identity {
 impl Identity {
     pub fn of(pid: i32) -> Option<Self> {
         let (state, start) = stat(pid)?;
-        // A zombie is dead; on some machines nobody ever collects it.
+        // A zombie is dead, and on some machines no process ever reaps it.
         if matches!(state, 'Z' | 'X') {
             return None;
         }

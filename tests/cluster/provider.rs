@@ -1,5 +1,5 @@
-//! Where the cluster comes from: made here (the default), by kind on a Docker
-//! engine, or someone's own. `CLUSTER` chooses.
+//! Where the cluster comes from: made here (the default), made by kind on a Docker
+//! engine, or the developer's own. `CLUSTER` selects it.
 
 use crate::error::{Error, Result};
 use crate::exec;

@@ -2,9 +2,9 @@
 //!
 //! Started by `up` in the first node's network namespace and in a mount
 //! namespace of its own, it enters the cluster's cgroup, starts components in
-//! their order, starts them again when they die, collects every orphan below
-//! it, and answers on the control socket. One thread only: a component dies
-//! with the thread that started it, so that must be the process' main one.
+//! their order, starts them again when they die, reaps every orphan below it,
+//! and answers on the control socket. It has one thread only: a component dies
+//! with the thread that started it, so this must be the process' main thread.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ use crate::mounts;
 use crate::probe::Prober;
 use crate::process::Identity;
 
-/// How often wishes and reality are compared when nothing happens.
+/// How often the wanted and the actual state are compared when nothing happens.
 const TICK: Duration = Duration::from_millis(50);
 
 struct Supervisor {
@@ -41,7 +41,7 @@ struct Supervisor {
 
 /// Runs until told to stop.
 pub fn run(place: &Place, nodes: u8) -> Result<()> {
-    // Free of the terminal and of the command that started us.
+    // Detach from the terminal and from the command that started this process.
     setsid().context("cannot leave the session")?;
     prctl::set_child_subreaper(true).context("cannot become a subreaper")?;
     cgroup::enter(place)?;
@@ -104,7 +104,7 @@ async fn serve(place: &Place, nodes: u8) -> Result<()> {
     Ok(())
 }
 
-/// Reads requests; a slow or silent farewell holds up nobody.
+/// Reads requests. A slow or silent client delays no other client.
 async fn accept(listener: UnixListener, requests: mpsc::Sender<(Request, UnixStream)>) {
     while let Ok((stream, _)) = listener.accept().await {
         let requests = requests.clone();
@@ -128,7 +128,7 @@ async fn send(mut stream: UnixStream, reply: Reply) {
 }
 
 impl Supervisor {
-    /// Starts what should run and can, and probes what runs.
+    /// Starts components that should run and can, and probes those that run.
     fn step(&mut self) {
         let ready: Vec<String> = self.components.iter().filter(|c| c.was_ready).map(|c| c.spec.name.clone()).collect();
         for (index, component) in self.components.iter_mut().enumerate() {
@@ -153,7 +153,7 @@ impl Supervisor {
         }
     }
 
-    /// Collects every ended process below us, components and orphans alike.
+    /// Reaps every ended process below this one, components and orphans alike.
     fn reap(&mut self) {
         loop {
             let (pid, how, success) = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
@@ -189,7 +189,7 @@ impl Supervisor {
         Reply { error, components: self.components.iter().map(Component::status).collect() }
     }
 
-    /// By name; `kubelet` means `kubelet-1`, `kube-apiserver` means `apiserver`.
+    /// Finds a component by name; `kubelet` means `kubelet-1`, `kube-apiserver` means `apiserver`.
     fn find(&mut self, name: &str) -> Result<&mut Component> {
         let name = name.strip_prefix("kube-").unwrap_or(name);
         let first = format!("{name}-1");
@@ -201,8 +201,8 @@ impl Supervisor {
             .ok_or_else(|| Error::new(unknown))
     }
 
-    /// Kills everything of the cluster but ourselves, containers included.
-    /// Only etcd is asked politely: its data may be wanted again.
+    /// Kills every process of the cluster except this one, containers included.
+    /// Only etcd is first asked to stop: its data may be needed again.
     async fn stop_all(&mut self) {
         say("stopping");
         let own = i32::try_from(std::process::id()).unwrap_or_default();
@@ -233,7 +233,7 @@ impl Supervisor {
     }
 }
 
-/// A line in the supervisor's log, which is its standard error.
+/// Writes a line to the supervisor's log, which is its standard error.
 fn say(text: &str) {
     eprintln!("{} {text}", jiff::Timestamp::now());
 }

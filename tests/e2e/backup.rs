@@ -1,4 +1,4 @@
-//! Backups: where they go, what is kept, when they are taken, and what is said about them.
+//! Backups: their destinations, retention, schedule and status.
 
 use std::path::Path;
 use std::process::Command;
@@ -28,7 +28,7 @@ async fn repositories_on_a_claim_and_on_a_host_path_serve_backup_and_restore() {
     site.create(&secret(&site, "store", PASSWORD, "")).await;
     let host = vault.join("host");
     std::fs::create_dir(&host).unwrap();
-    // Another test may have the webhook away while this one names a path of the node.
+    // Another test may have taken the webhook away while this test names a path of the node.
     let open = json!({ "metadata": { "labels": { "lifeboat.stash.appscode.com/allow-code": "true" } } });
     site.patch("Namespace", &site.namespace, open).await;
     for (name, source, folder) in [
@@ -128,7 +128,7 @@ async fn retention_removes_only_what_is_its_own_and_the_repository_says_what_it_
     seed(&site.claim("data").await, 9, 30_000);
     let only = |n: &str| configuration(n, &of_claim(n, "data", ""), "").replace("keepLast: 5", "keepLast: 1");
     site.create(&only("m0")).await;
-    // m1 to m3 of the prepared repository, and `mine`, are of others.
+    // m1 to m3 of the prepared repository, and `mine`, belong to other hosts.
     back_up(&site, "mine", &of_claim("mine", "data", "")).await;
     for session in ["one", "two"] {
         site.create(&backup_session(session, "BackupConfiguration", "m0")).await;
@@ -148,7 +148,7 @@ async fn retention_removes_only_what_is_its_own_and_the_repository_says_what_it_
     assert_no_secrets(&site).await;
 }
 
-/// Asks the repository of the test's bucket itself, past everything that is under test.
+/// Queries the repository of the test's bucket, without the code under test.
 fn restic(site: &Site, words: &[&str]) -> Value {
     restic_at(&site.bucket().join("a/b"), words)
 }
@@ -162,7 +162,7 @@ fn restic_at(repository: &Path, words: &[&str]) -> Value {
     serde_json::from_slice(&out.stdout).unwrap()
 }
 
-/// Hosts of all snapshots, sorted, each with its tags but the one that names the run.
+/// Hosts of all snapshots, sorted, each with its tags except the tag that names the run.
 fn hosts(repository: &Path) -> Vec<String> {
     let all = restic_at(repository, &["snapshots", "--json"]);
     let said = |s: &Value| {
@@ -180,7 +180,7 @@ async fn run(site: &Site, invoker: &str, session: &str) -> Value {
     site.succeeded("BackupSession", session).await
 }
 
-/// Retention in a repository: a dry run removes nothing, a tag keeps a snapshot, and other hosts keep all they have.
+/// Retention in a repository: a dry run removes nothing, a tag keeps a snapshot, and other hosts keep all snapshots.
 async fn kept(site: &Site, repo: &str, repository: &Path) {
     let of = |name: &str, retention: &str, args: &str| {
         let target = of_claim("data", "data", args);
@@ -195,7 +195,7 @@ async fn kept(site: &Site, repo: &str, repository: &Path) {
     run(site, &gold, &format!("{repo}-g1")).await;
     site.delete("BackupConfiguration", &gold).await;
     site.create(&of(&plain, "{name: dry, keepLast: 1, keepTags: [gold], prune: true, dryRun: true}", "")).await;
-    // Its host was the other one's, whose end is not seen everywhere at once.
+    // Its host belonged to the deleted configuration, whose deletion is not seen everywhere at once.
     site.until("BackupConfiguration", &plain, 30, "ready", |c| phase(c) == "Ready").await;
     for n in ["p1", "p2"] {
         run(site, &plain, &format!("{repo}-{n}")).await;
@@ -254,14 +254,14 @@ async fn retention_leaves_ordinals_that_are_gone_and_a_host_has_one_invoker() {
     run(&site, "db", "one-2").await;
     assert_eq!(hosts(&repository), ["db-0", "db-1"], "the ordinal that is gone keeps its last");
 
-    // Neither of two claims has an alias: both are host-0. The one that was there first has the name.
+    // Neither of two claims has an alias, so both are host-0. The configuration that existed first has the name.
     for name in ["left", "right"] {
         seed(&site.claim(name).await, 7, 1_000);
         let target = format!("{{ref: {{apiVersion: v1, kind: PersistentVolumeClaim, name: {name}}}}}");
         site.create(&configuration(name, &target, "").replace("keepLast: 5", "keepLast: 1")).await;
         let phase_is = if name == "left" { "Ready" } else { "Invalid" };
         let made = site.until("BackupConfiguration", name, 30, phase_is, |c| phase(c) == phase_is).await;
-        // Times of creation are whole seconds; of two of the same second chance decides which was first.
+        // Times of creation are whole seconds. Of two objects of the same second, chance decides which was first.
         let created: jiff::Timestamp = made["metadata"]["creationTimestamp"].as_str().unwrap().parse().unwrap();
         let passed = async || (jiff::Timestamp::now().as_second() > created.as_second()).then_some(());
         eventually(10, passed).await.expect("a second passes");
@@ -321,7 +321,7 @@ async fn a_backup_is_taken_every_minute_and_old_sessions_go() {
 
     site.create(&backup_session("by-hand", "BackupConfiguration", "data")).await;
     site.succeeded("BackupSession", "by-hand").await;
-    // One that a user made stays for a day beside the limit: it is made one of the schedule's.
+    // A session that a user made stays for a day regardless of the limit, so it is turned into one of the schedule.
     let both = site.list("BackupSession").await;
     assert_eq!(both.len(), 2, "{both:#?}");
     let owner = serde_json::json!([{ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",

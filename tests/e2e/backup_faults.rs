@@ -1,4 +1,4 @@
-//! Backups that are disturbed: the same faults have the same reasons as in restores, and a backup is whole or Failed.
+//! Disturbed backups: the same faults have the same reasons as in restores, and a backup is whole or Failed.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::proxy::Proxy;
 use super::quick_repository;
 use super::store::{Tree, assert_tree, locks, prepared, quick_store, seed, wipe};
 
-/// A backup of the claim `data` that is held while it writes; the folder of the claim, and what is in it.
+/// A backup of the claim `data` that is held while it writes, with the claim's folder and its content.
 async fn caught(name: &str) -> (Site, Proxy, PathBuf, Tree) {
     let site = Site::new(name).await;
     prepared(&site).await;
@@ -25,7 +25,7 @@ async fn caught(name: &str) -> (Site, Proxy, PathBuf, Tree) {
     (site, proxy, folder, want)
 }
 
-/// Restores into the claim `data` what was backed up of it.
+/// Restores the claim `data` from its backup and compares the result.
 async fn comes_back(site: &Site, folder: &Path, want: &Tree) {
     wipe(folder);
     site.create(&restore("data", &of_claim("data", "data", LATEST), "")).await;
@@ -47,7 +47,7 @@ async fn a_backup_whose_pod_is_taken_away_is_made_again_and_comes_back_whole() {
     site.create(&backup_session("data", "BackupConfiguration", "data")).await;
     let made = eventually(60, async || (!site.jobs("data", "backup").await.is_empty()).then_some(()));
     assert!(made.await.is_some(), "no backup Job");
-    // Its pod takes longer to start than this.
+    // The Job's pod takes longer to start than this call.
     proxy.hold_after(0);
     proxy.held().await;
     let pod = site.running("data", "backup").await;
@@ -61,7 +61,7 @@ async fn a_backup_whose_pod_is_taken_away_is_made_again_and_comes_back_whole() {
     comes_back(&site, &folder, &want).await;
 }
 
-/// Retention needs the repository for itself, and restic calls a lock dead after half an hour.
+/// Retention needs exclusive access to the repository, and restic considers a lock stale after half an hour.
 ///
 /// Proves: C05, C10.
 #[tokio::test(flavor = "multi_thread")]
@@ -88,13 +88,14 @@ async fn a_backup_that_is_canceled_leaves_no_lock_and_the_next_one_comes_back_wh
     let pod = site.running("data", "backup").await;
     let asked = std::time::Instant::now();
     site.patch("BackupSession", "data", json!({ "spec": { "cancel": true } })).await;
-    // The kubelet signals some time after the Job is deleted: with the store back before that, the backup would end well.
+    // The kubelet sends the signal some time after the Job is deleted. If the store came back before that, the backup
+    // would succeed.
     let stopped = eventually(20, async || {
         let log = site.log_of(pod["metadata"]["name"].as_str().unwrap());
         log.is_none_or(|l| l.contains("told to stop")).then_some(())
     });
     assert!(stopped.await.is_some(), "its agent is not told to stop");
-    // restic, told to stop, takes its lock off where the store answers.
+    // When restic is told to stop, it removes its lock if the store answers.
     proxy.release();
     let text = site.failed("BackupSession", "data", "Canceled").await;
     assert!(asked.elapsed().as_secs() < 45, "canceled after {:?}", asked.elapsed());

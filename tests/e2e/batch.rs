@@ -1,4 +1,4 @@
-//! Several members: in order, side by side, and what one that fails means for the others.
+//! Several members: in order, side by side, and what a failed member means for the others.
 
 use serde_json::Value;
 
@@ -89,7 +89,7 @@ async fn b02_side_by_side_one_failure_leaves_the_others_alone() {
     damage_largest_pack(&site.bucket());
     quick_store(&site).await;
     let mut folders = vec![];
-    // The claim of m3 is not there yet: it holds up nobody.
+    // The claim of m3 does not exist yet: this delays no other member.
     for n in 0..3 {
         folders.push(site.claim(&format!("m{n}")).await);
     }

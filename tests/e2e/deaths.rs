@@ -1,4 +1,5 @@
-//! Pods that do not start, that die, or that somebody takes away: named, made again, never two beside each other.
+//! Pods that do not start, that die, or that are taken away: status names the cause, the pod is created again, and two
+//! pods never run side by side.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Watches from before the first of them.
+    /// Starts the watch before the first restore pod.
     pub fn watch(site: &Site) -> Self {
         let most = Arc::new(AtomicUsize::new(0));
         let (seen, pods) = (most.clone(), Api::<Pod>::namespaced(site.client.clone(), &site.namespace));
@@ -50,7 +51,7 @@ impl Beside {
         Self { most, task }
     }
 
-    /// They were one at a time, and all were seen.
+    /// Asserts that the pods existed one at a time, and that the watch saw all of them.
     pub fn assert_alone(&self) {
         assert!(!self.task.is_finished(), "the watch ended early");
         assert_eq!(self.most.load(Ordering::SeqCst), 1, "restore pods at the same time");
@@ -94,7 +95,7 @@ async fn c07_a_job_that_no_node_takes_waits_says_so_once_and_goes_on() {
     site.patch("Node", &node, json!({ "metadata": { "labels": { label: null } } })).await;
     assert_tree(&folder, &trees[0]);
     let said = site.warnings("data", "Unschedulable").await;
-    // Its preflight waited, and its restore did not.
+    // The preflight waited, and the restore did not.
     assert!(matches!(said.as_slice(), [(_, 1)]), "said once: {said:?}");
 }
 
@@ -107,7 +108,7 @@ async fn c07_a_member_that_no_node_takes_ends_at_its_own_time_out_and_alone() {
     quick_store(&site).await;
     let folders = [site.claim("m0").await, site.claim("m2").await, site.claim("m3").await];
     let untouched = describe(&folders[1]);
-    // Settings of the preflight's pod are those of the first member.
+    // The preflight's pod has the settings of the first member.
     let members = [
         format!("target: {}", of_claim("m0", "m0", LATEST)),
         format!(
@@ -175,7 +176,7 @@ async fn c05_a_pod_that_is_deleted_is_made_again_alone() {
     taken_away("c05-pod", &[Taken::PodDeleted]).await;
 }
 
-/// What somebody does to a restore in the middle of its data.
+/// How a restore is taken away in the middle of its data.
 enum Taken {
     Evicted,
     PodDeleted,
@@ -205,7 +206,7 @@ async fn taken_away(name: &str, ways: &[Taken]) {
             now.is_none_or(|p| has_ended(&p)).then_some(())
         });
         assert!(gone.await.is_some(), "pod {name} is still there");
-        // The next one comes some way into the data before it is held.
+        // The next pod restores a part of the data before it is held.
         proxy.hold_after(500_000);
     }
     proxy.held().await;
@@ -214,7 +215,7 @@ async fn taken_away(name: &str, ways: &[Taken]) {
     assert_tree(&folder, &trees[1]);
     beside.assert_alone();
     let host = &session["status"]["stats"][0];
-    // A Job that is deleted may be gone with its pod before anybody has looked: then the same attempt is made again.
+    // A deleted Job may be gone with its pod before the operator has looked: then the same attempt is made again.
     let traceless = ways.iter().filter(|w| matches!(w, Taken::JobDeleted)).count();
     let attempts = ways.len() + 1 - traceless..=ways.len() + 1;
     assert!(attempts.contains(&usize::try_from(host["attempt"].as_u64().unwrap()).unwrap()), "{attempts:?}: {host:#}");
@@ -237,7 +238,7 @@ async fn half_a_file_is_not_taken_for_whole_where_what_is_there_is_kept() {
     assert!(text.contains("half written") && text.contains("--overwrite"), "{text}");
     assert_eq!(site.jobs("data", "restore").await.len(), 1, "and it is not tried again");
 
-    // Without it the next one finishes what that one has begun.
+    // Without that argument, the next restore completes what this restore has begun.
     proxy.release();
     site.create(&restore("again", &of_claim("m1", "data", LATEST), "")).await;
     site.succeeded("RestoreSession", "again").await;

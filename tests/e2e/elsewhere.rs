@@ -23,11 +23,11 @@ pub fn of(home: &Site, name: &str, yaml: &str) -> String {
     yaml.replace("{name: repo}", &format!("{{name: {name}, namespace: {}}}", home.namespace))
 }
 
-/// A client that is nothing but the bearer of this token.
+/// A client that authenticates with this token only.
 pub async fn as_bearer(token: &str) -> Client {
     let mut config = kube::Config::infer().await.unwrap();
     config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
-    // What it tries is not what the account's Job does: `afterwards` tells them apart by this.
+    // `afterwards` uses this header to tell the client's requests from those of the account's Job.
     config.headers.push((HeaderName::from_static("user-agent"), HeaderValue::from_static("lifeboat-test")));
     Client::try_from(config).unwrap()
 }
@@ -40,11 +40,11 @@ pub fn code<T>(answer: kube::Result<T>) -> u16 {
     }
 }
 
-/// What Jobs were given in a namespace, and is there.
+/// Rights that Jobs were given in a namespace and that still exist.
 async fn rights(site: &Site) -> Vec<String> {
     let mut all = vec![];
     for kind in ["ServiceAccount", "Role", "RoleBinding"] {
-        // Not those of the Repository itself, which lists its Snapshots when it likes.
+        // Excludes the rights of the Repository itself, which may list its Snapshots at any time.
         let ours = |o: &Value| {
             let labels = &o["metadata"]["labels"];
             labels["app.kubernetes.io/managed-by"] == "stash.appscode.com"
@@ -70,7 +70,8 @@ async fn a07_who_is_not_allowed_is_told_and_follows_the_policy_and_the_label() {
     let (home, site) = (Site::new("a07-home").await, Site::new("a07").await);
     let trees = prepared(&home).await;
     let folder = site.claim("m0").await;
-    // It comes before its Repository, as it may where both are applied at once: admission has nothing to judge by.
+    // The session comes before its Repository, as may happen if both are applied at once: admission has nothing to
+    // check.
     site.create(&of(&home, "repo", &restore("m0", &of_claim("m0", "m0", LATEST), ""))).await;
     quick_store(&home).await;
     let told = {
@@ -128,7 +129,7 @@ async fn a07_a_right_is_for_one_secret_and_goes_with_the_run_even_when_it_is_del
     assert_eq!(code(secrets.delete("store", &DeleteParams::default()).await), 403);
     let pods: Api<Pod> = Api::namespaced(as_bearer(token.trim()).await, &site.namespace);
     assert_eq!(code(pods.list(&ListParams::default()).await), 403);
-    // The Job has the password, and nobody who looks at the Job does.
+    // The Job has the password, but its objects do not show it.
     for shown in [job.to_string(), site.kubectl(&["get", "pods,jobs,restoresessions", "-o", "yaml"])] {
         assert!(!shown.contains(super::manifests::PASSWORD));
     }

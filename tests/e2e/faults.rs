@@ -1,4 +1,4 @@
-//! What is missing, wrong or damaged: said by name, waited for when it may come, never called a success.
+//! Missing, wrong or damaged parts: named in status, waited for if they may still come, and never reported as success.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use super::store::{
 };
 use super::support::tree::describe;
 
-/// Held for reading by who needs the operator's answer or log, for writing by who takes it away.
+/// Read-locked by tests that need the operator's answer or log, write-locked by tests that take the operator away.
 pub static WEBHOOK: RwLock<()> = RwLock::const_new(());
 
-/// Neither password nor key is in anything a user or another program can read, Secrets apart.
+/// Asserts that neither password nor key is in anything that a user or another program can read, except Secrets.
 pub async fn assert_no_secrets(site: &Site) {
     let mut texts = vec![];
     for kind in ["Pod", "Job", "Event", "Repository", "BackupConfiguration", "BackupBatch", "BackupSession"] {
@@ -82,7 +82,7 @@ async fn what_is_missing_is_named_and_waited_for() {
     waits("the Secret", &["Secret", "/store"]).await;
     site.create(&secret(&site, "store", PASSWORD, "")).await;
     waits("the target", &["PersistentVolumeClaim/data"]).await;
-    // The Job of the restore is the first that uses the claim: it binds it.
+    // The restore's Job is the first user of the claim, so it binds the claim.
     site.create(&claim("data")).await;
     site.succeeded("RestoreSession", "data").await;
     assert_tree(&site.folder("data").await, &trees[0]);
@@ -123,7 +123,7 @@ async fn c06_a_store_that_is_away_is_tried_again_until_the_deadline() {
     let trees = prepared(&site).await;
     let (data, late) = (site.claim("data").await, site.claim("late").await);
     let before = seed(&late, 50, 1_000);
-    // A port that was free a moment ago: nobody listens there.
+    // A port that was free a moment ago: no process listens there.
     let closed = async || {
         let listener = TcpListener::bind(format!("{}:0", site.host_address())).await.unwrap();
         listener.local_addr().unwrap().to_string()
@@ -231,7 +231,7 @@ async fn c10_a_prune_at_work_is_waited_for_and_the_lock_of_a_dead_command_is_not
     let folder = site.claim("data").await;
     let untouched = describe(&folder);
     let proxy = Proxy::start(&site).await;
-    // A pack of which a part goes: the rest is read, and packed anew.
+    // A pack that loses a part of its data: prune reads the rest and packs it anew.
     let (own, endpoint) = (tempfile::tempdir().unwrap(), site.s3("endpoint"));
     seed(own.path(), 9, 2_000_000);
     for _ in 0..2 {
@@ -262,7 +262,7 @@ async fn c10_a_prune_at_work_is_waited_for_and_the_lock_of_a_dead_command_is_not
     site.succeeded("RestoreSession", "data").await;
     assert_tree(&folder, &trees[1]);
 
-    // A reader that dies leaves a lock which says that it may still read.
+    // A reader that dies leaves a lock, which says that the reader may still read.
     proxy.hold_after(500_000);
     let mut dump = site.restic(&proxy.endpoint).args(["dump", "--host", "m1", "latest", "/"]).spawn().unwrap();
     proxy.held().await;

@@ -1,4 +1,4 @@
-//! A place for a test: its own namespace and bucket, and what it asks of the cluster.
+//! The environment of a test: its own namespace and bucket, and its requests to the cluster.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,8 +22,8 @@ mod polling;
 /// Longest time a session of a test may take on a busy machine.
 const SESSION: u64 = 120;
 
-/// One test's namespace; gone when the test has ended, with what is in it. Before that every test deletes what it wrote,
-/// and fails if something of ours stays ([`Site::leaves_nothing`]).
+/// One test's namespace, deleted with its content when the test has ended. Before that, every test deletes what it
+/// wrote, and fails if an object of Lifeboat stays ([`Site::leaves_nothing`]).
 pub struct Site {
     pub client: Client,
     pub namespace: String,
@@ -35,7 +35,7 @@ pub struct Site {
 
 impl Site {
     pub async fn new(name: &str) -> Self {
-        // Not left to the API server: a name that it chose is lost with its answer.
+        // The API server does not choose the name, because the name would be lost if the answer is lost.
         let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() & 0xffff_ffff;
         Self::named(&format!("{name}-{unique:08x}")).await
     }
@@ -70,7 +70,7 @@ impl Site {
         }
     }
 
-    /// Creates every document, or says why the API server would not.
+    /// Creates every document, or returns why the API server refused one.
     pub async fn try_create(&self, yaml: &str) -> Result<(), kube::Error> {
         for document in lifeboat::yaml::read(yaml).unwrap_or_else(|e| panic!("{e}\n{yaml}")) {
             let kind = document["kind"].as_str().unwrap().to_owned();
@@ -81,7 +81,7 @@ impl Site {
                 api.create(&PostParams::default(), &object).await
             });
             match made.await {
-                // Made, and only the answer was lost.
+                // The object was created, and only the answer was lost.
                 Err(kube::Error::Api(status)) if asked > 1 && status.is_already_exists() => {}
                 other => drop(other?),
             }
@@ -103,7 +103,7 @@ impl Site {
         self.try_list(kind).await.unwrap()
     }
 
-    /// The same, or why the API server does not say.
+    /// The same, or why the API server does not answer.
     pub async fn try_list(&self, kind: &str) -> kube::Result<Vec<Value>> {
         let api = self.api(kind);
         let list = steadily(async || api.list(&ListParams::default()).await).await?;
@@ -119,7 +119,7 @@ impl Site {
         self.api(kind).delete(name, &DeleteParams::background()).await.unwrap();
     }
 
-    /// The same, of what may be gone.
+    /// The same, for an object that may be gone.
     pub async fn try_delete(&self, kind: &str, name: &str) {
         let api = self.api(kind);
         match steadily(async || api.delete(name, &DeleteParams::background()).await).await {
@@ -148,7 +148,7 @@ impl Site {
         session
     }
 
-    /// Waits for the end, which must be a failure for this reason. Gives what status says about it.
+    /// Waits until the session is over, and asserts that it failed with this reason. Returns the message in its status.
     pub async fn failed(&self, kind: &str, name: &str, reason: &str) -> String {
         let session = self.ended(kind, name).await;
         assert_eq!(phase(&session), "Failed", "{kind} {name}: {:#}", session["status"]);
@@ -157,7 +157,7 @@ impl Site {
         condition(&session, "Ready").2
     }
 
-    /// Deletes the namespace with all that is in it, and does not wait for that.
+    /// Deletes the namespace with its content, and does not wait for the end of this.
     pub async fn leave(&self) {
         self.try_delete("Namespace", &self.namespace).await;
         self.left.store(true, Ordering::SeqCst);
@@ -174,14 +174,14 @@ impl Site {
         jobs
     }
 
-    /// Deletes what the test wrote: sessions and configurations, then Repositories. Each must go within 30 seconds, and
-    /// with it all that was made for it: claims and Secrets of the test itself are the only ones that may stay, and claims
-    /// that it asked for by a template. Every test ends with it.
+    /// Deletes what the test wrote: sessions and configurations, then Repositories. Each group must be gone within 30
+    /// seconds, with everything that was made for it. Only claims and Secrets of the test itself may stay, and claims
+    /// that it requested by a template. Every test ends with this check.
     pub async fn leaves_nothing(&self) {
         self.leaves_nothing_within(30).await;
     }
 
-    /// The same, in so many seconds for each of the two.
+    /// The same, with this many seconds for each of the two groups.
     pub async fn leaves_nothing_within(&self, seconds: u64) {
         if let Err(left) = self.all_is_gone(seconds).await {
             panic!("{left}");
@@ -213,7 +213,7 @@ impl Site {
                 self.try_delete(kind, object["metadata"]["name"].as_str().unwrap()).await;
             }
         }
-        // A claim made from a template is what was asked for: it stays with its data.
+        // A claim made from a template was requested by the test: it stays with its data.
         let ours = |o: &Value| {
             o["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "stash.appscode.com"
                 && o["metadata"]["annotations"]["lifeboat.stash.appscode.com/template"].is_null()
@@ -230,7 +230,7 @@ impl Site {
             }
             left
         };
-        // One object that is left is reason enough to look again.
+        // A single object that is left is reason enough to check again.
         let clean = eventually(seconds, async || left_behind(false).await.is_empty().then_some(()));
         match clean.await {
             Some(()) => Ok(()),
@@ -238,7 +238,7 @@ impl Site {
         }
     }
 
-    /// Warnings with this reason about a session, each as its note and how often it was said.
+    /// Warnings with this reason about a session, each with its note and its count.
     pub async fn warnings(&self, session: &str, reason: &str) -> Vec<(String, i64)> {
         let of = |e: &Value| e["type"] == "Warning" && e["reason"] == reason && e["involvedObject"]["name"] == session;
         let said = |e: &Value| e["series"]["count"].as_i64().or(e["count"].as_i64()).unwrap_or(1).max(1);
@@ -261,7 +261,7 @@ impl Site {
         pod.await.unwrap_or_else(|| panic!("no pod runs for step {step} of {session}"))
     }
 
-    /// Jobs of sessions: all but those that a Repository has of its own.
+    /// Jobs of sessions: all Jobs except those of a Repository itself.
     pub async fn jobs_of_sessions(&self) -> Vec<Value> {
         let kind = |j: &Value| j["metadata"]["labels"]["lifeboat.stash.appscode.com/session-kind"].clone();
         self.list("Job").await.into_iter().filter(|j| kind(j) != "Repository").collect()
@@ -272,14 +272,14 @@ impl Site {
         self.state.join("volumes").join(self.folder_on_node(claim).await.file_name().unwrap())
     }
 
-    /// The same, as the node sees it.
+    /// The same folder, as the node sees it.
     pub async fn folder_on_node(&self, claim: &str) -> PathBuf {
         let bound = self.until("PersistentVolumeClaim", claim, 60, "bound", |c| phase(c) == "Bound").await;
         let volume = self.get("PersistentVolume", bound["spec"]["volumeName"].as_str().unwrap()).await;
         PathBuf::from(volume["spec"]["hostPath"]["path"].as_str().unwrap())
     }
 
-    /// A folder of this test's own for host paths: as pods name it, and as it is on each of these nodes.
+    /// A folder of this test for host paths: the path that pods use, and the folder behind it on each of these nodes.
     pub fn disks(&self, nodes: usize) -> (String, Vec<PathBuf>) {
         let own = |disk: PathBuf| disk.join(&self.namespace);
         let folders = (1..=nodes).map(|n| match n {
@@ -300,7 +300,7 @@ impl Site {
         self.folder(name).await
     }
 
-    /// Facts of the S3 server.
+    /// A fact about the S3 server.
     pub fn s3(&self, key: &str) -> String {
         self.fact("s3.json", key)
     }
@@ -322,14 +322,14 @@ impl Site {
         bucket
     }
 
-    /// Where the processes of this cluster, and of no other, are among the machine's control groups.
+    /// Path of the control group that has the processes of this cluster, and of no other.
     pub fn control_group(&self) -> String {
         let facts: Value = serde_json::from_slice(&std::fs::read(self.state.join("cluster.json")).unwrap()).unwrap();
         let first = facts["netns"][0].as_str().unwrap();
         format!("/{}/", first.strip_suffix("-1").unwrap())
     }
 
-    /// Runs words among the cluster's mounts, on its node.
+    /// Runs a command among the cluster's mounts, on its node.
     pub fn on_node(&self, words: &[&str]) -> String {
         output(cluster(&self.state).args(["exec", "--"]).args(words))
     }
@@ -347,7 +347,7 @@ impl Site {
         output(command.args(["--address", socket, "--namespace", "k8s.io"]).args(words))
     }
 
-    /// Kills the container of a Job's pod on its node, as the kernel does: its processes say nothing any more.
+    /// Kills the container of a Job's pod on its node, as the kernel does: its processes report nothing any more.
     pub fn kill_agent(&self, pod: &Value) {
         let (name, node) = (pod["metadata"]["name"].as_str().unwrap(), pod["spec"]["nodeName"].as_str().unwrap());
         let running = self.containerd(node, &["tasks", "list", "--quiet"]);
@@ -360,8 +360,8 @@ impl Site {
         self.containerd(node, &["tasks", "kill", "--signal", "SIGKILL", agent]);
     }
 
-    /// restic itself on the repository of the test's bucket, past everything that is under test. It reaches the store
-    /// by this endpoint, and ends with the test.
+    /// A restic command on the repository of the test's bucket, without the code under test. It reaches the store by
+    /// this endpoint, and ends with the test.
     pub fn restic(&self, endpoint: &str) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(self.bin("restic"));
         command
@@ -379,7 +379,7 @@ impl Site {
         self.state.ancestors().nth(2).unwrap().join("bin").join(name)
     }
 
-    /// Creates objects as a person does; gives what kubectl prints, warnings first.
+    /// Creates objects as a user does. Returns what kubectl prints, warnings first.
     pub fn apply_by_kubectl(&self, yaml: &str) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), yaml).unwrap();
@@ -391,7 +391,7 @@ impl Site {
         output(&mut self.kubectl_command(words))
     }
 
-    /// All that a pod said; none where it is gone by now, as Jobs of a Repository are as soon as they are read.
+    /// The whole log of a pod; none if the pod is gone, as are pods of a Repository's Jobs as soon as they are read.
     pub fn log_of(&self, pod: &str) -> Option<String> {
         let out = self.kubectl_command(&["logs", pod]).output().unwrap();
         let is_gone = String::from_utf8_lossy(&out.stderr).contains("NotFound");
@@ -426,7 +426,7 @@ impl Drop for Site {
             let failed = std::thread::panicking();
             let left =
                 if failed { Ok(()) } else { block_in_place(|| Handle::current().block_on(self.all_is_gone(30))) };
-            // An API server that a test took away is no reason to fail here.
+            // A test may have taken the API server away, so an error here does not count.
             let words = ["delete", "namespace", &self.namespace, "--wait=false", "--ignore-not-found"];
             drop(self.kubectl_command(&words).output());
             if let Err(left) = left {
@@ -452,7 +452,7 @@ fn cluster(state: &Path) -> Command {
 fn output(command: &mut Command) -> String {
     let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    // While a test fails, what cannot be shown must not hide why.
+    // While a test fails, an error here must not hide why the test fails.
     let fine = out.status.success() || std::thread::panicking();
     assert!(fine, "{command:?}: {}{text}", String::from_utf8_lossy(&out.stderr));
     text

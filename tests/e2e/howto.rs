@@ -1,4 +1,5 @@
-//! docs/howto.md, as a reader runs it: its manifests and commands, with the names of this cluster in place of the page's.
+//! docs/howto.md, as a reader runs it: its manifests and commands, with the names of this cluster in place of the
+//! page's.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +25,7 @@ pub fn block(title: &str, n: usize) -> String {
     fenced.unwrap_or_else(|| panic!("{title} has no block {n}")).split_once('\n').unwrap().1.to_owned()
 }
 
-/// A text of the page for this test: its store, its namespaces `demo` and `staging`, and its time.
+/// A text of the page, adapted to this test: its store, its namespaces `demo` and `staging`, and its time.
 fn told(text: &str, store: &Site, demo: &Site, staging: &Site, time: &str) -> String {
     let bucket = store.bucket();
     let bucket = bucket.file_name().unwrap().to_str().unwrap();
@@ -76,7 +77,7 @@ async fn the_how_tos_do_what_they_say() {
         times.push(Timestamp::now().to_string());
     }
 
-    // Elsewhere, while the application goes back to where it was.
+    // Restores elsewhere, while the application goes back to an earlier state.
     run(scratch.path(), &here(&block("Restore in another namespace", 0), ""));
     staging.create(&here(&block("Restore in another namespace", 1), "")).await;
     let there = |text: &str| told(text, &demo, &far, &staging, "");

@@ -1,4 +1,4 @@
-//! Runs that are interrupted in the middle of their data: deleted, canceled, or left by the operator.
+//! Runs that are interrupted in the middle of their data: by deletion, by cancellation, or by the operator's death.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ async fn c08_a_deleted_run_stops_its_job_leaves_its_workload_down_and_lets_go() 
     assert!(left.is_some(), "Jobs are left: {:#?}", site.jobs_of_sessions().await);
 }
 
-/// A batch in order, caught in the middle of its second member. Gives the claims' folders.
+/// A batch in order, held in the middle of its second member. Gives the claims' folders.
 async fn caught(site: &Site, proxy: &Proxy) -> [std::path::PathBuf; 3] {
     let folders = [site.claim("m0").await, web(site).await, site.claim("m2").await];
     proxy.hold_after(1_000_000);
@@ -112,13 +112,13 @@ async fn c09_a_canceled_batch_says_what_is_restored_and_leaves_the_rest_alone() 
     let note = web["metadata"]["annotations"][HELD_DOWN].as_str().unwrap();
     let note: serde_json::Value = serde_json::from_str(note).unwrap();
     assert_eq!((&note["replicas"], &note["uid"]), (&json!(2), &session["metadata"]["uid"]), "{note}");
-    // Events follow the status.
+    // Events are written after the status.
     let told = eventually(10, async || Some(site.warnings("web", "HeldDown").await).filter(|w| !w.is_empty())).await;
     let told = told.unwrap_or_default();
     assert!(matches!(told.as_slice(), [(text, 1)] if text.contains("scales it back to 2")), "{told:?}");
     assert!(text.contains("stays at 0 replicas and had 2"), "{text}");
 
-    // What was interrupted is made whole by another run, which scales it back.
+    // Another run completes the interrupted restore, and scales the workload back.
     proxy.release();
     site.create(&in_order("again")).await;
     site.succeeded("RestoreBatch", "again").await;
@@ -138,7 +138,7 @@ async fn c11_a_namespace_that_is_deleted_in_the_middle_goes() {
     let proxy = Proxy::start(&site).await;
     store_at(&site, &proxy.endpoint).await;
     caught(&site, &proxy).await;
-    // One that waits, and one that has ended, are held up by nothing either.
+    // A session that waits, and one that has ended, do not hold up the deletion either.
     site.create(&restore("waits", &of_claim("m0", "nowhere", LATEST), "")).await;
     site.until("RestoreSession", "waits", 30, "waiting", |s| phase(s) == "Pending").await;
     let (name, asked) = (site.namespace.clone(), Instant::now());
@@ -159,7 +159,7 @@ async fn c01_a_killed_operator_goes_on_where_it_was() {
     site.create(&batch("RestoreBatch", "all", "maintainOrder: true", &members)).await;
     proxy.held().await;
 
-    // The webhook is away for a moment too; who needs it waits.
+    // The webhook is away for a moment too; tests that need it wait.
     let alone = super::faults::WEBHOOK.write().await;
     let pods: Api<Pod> = Api::namespaced(site.client.clone(), "lifeboat-system");
     let of_operator = ListParams::default().labels("app.kubernetes.io/name=lifeboat");
@@ -205,7 +205,7 @@ async fn c01_a_killed_operator_goes_on_where_it_was() {
 #[ignore = "needs a node: make test-e2e"]
 async fn c13_many_sessions_that_are_deleted_at_once_are_gone_at_once() {
     const SESSIONS: usize = 24;
-    // As `tests/with-cluster` sets the operator up.
+    // The value that `tests/with-cluster` sets for the operator.
     const AT_ONCE: usize = 6;
     let site = Site::new("c13").await;
     prepared(&site).await;
@@ -214,7 +214,7 @@ async fn c13_many_sessions_that_are_deleted_at_once_are_gone_at_once() {
     web(&site).await;
     let most = Arc::new(AtomicUsize::new(0));
     let (client, namespace, seen) = (site.client.clone(), site.namespace.clone(), most.clone());
-    // Jobs that are there and not yet over, as the API server has them, in every one of its states.
+    // Jobs that exist and are not yet over, in every state that the API server has.
     let watch = tokio::spawn(async move {
         let jobs = Api::<Job>::namespaced(client, &namespace);
         let sessions = WatchParams::default().labels("lifeboat.stash.appscode.com/session-kind!=Repository");

@@ -1,8 +1,8 @@
 //! End to end: the installed operator on a real node, and trees compared byte for byte.
 //!
 //! `make test-e2e` starts a cluster for them. Each test has a namespace and a bucket of its own, so
-//! that they run side by side. What a scenario id (A01) means stands in the name of its test.
-//! Data is put into volumes and compared from the host, past everything that is under test.
+//! that they run side by side. The name of a test says what its scenario id (A01) means.
+//! Data is put into volumes and compared from the host, without the code under test.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,4 @@
-//! What tests create, as YAML a user would write.
+//! Objects that tests create, as YAML that a user would write.
 
 use super::harness::Site;
 
@@ -56,7 +56,7 @@ pub async fn store_at(site: &Site, endpoint: &str) {
     site.create(&repository(site, "repo", endpoint, "a/b")).await;
 }
 
-/// The part of a target that says which claim; `more` are further fields of the target.
+/// A target that names a claim; `more` are further fields of the target.
 pub fn of_claim(alias: &str, claim: &str, more: &str) -> String {
     format!("{{alias: {alias}, ref: {{apiVersion: v1, kind: PersistentVolumeClaim, name: {claim}}}{more}}}")
 }
@@ -107,7 +107,7 @@ pub fn batch(kind: &str, name: &str, settings: &str, targets: &[String]) -> Stri
     batch_of(kind, name, settings, &members)
 }
 
-/// The same; each member is its fields, as within braces.
+/// The same; each member is a text of its fields, without braces.
 pub fn batch_of(kind: &str, name: &str, settings: &str, members: &[String]) -> String {
     let members: Vec<String> = members.iter().map(|m| format!("  - {{{m}}}\n")).collect();
     let members = members.concat();

@@ -1,5 +1,5 @@
-//! What somebody does who has the README and nothing else: from an existing cluster to a restore that is proven, and
-//! what he gets wrong on the way, with the text that he sees.
+//! The steps of a user who has only the README: from an existing cluster to a proven restore, and the mistakes on the
+//! way, with the texts that the user sees.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,13 +14,13 @@ use super::manifests::{
 use super::store::{assert_tree, prepared, seed};
 use super::support::tree::describe;
 
-/// What a breakage is to end as, and words of what is said of it.
+/// The expected end of a mistake, and words of its message.
 struct Breakage {
-    /// Object that says it.
+    /// Kind of the object that reports the mistake.
     kind: &'static str,
     name: &'static str,
     phase: &'static str,
-    /// Reason of the condition that says so; empty: any.
+    /// Reason of the condition that reports the mistake; empty: any.
     reason: &'static str,
     words: &'static [&'static str],
 }
@@ -34,14 +34,14 @@ const fn failed(
     Breakage { kind, name, phase: "Failed", reason, words }
 }
 
-/// Each is asked for at once; those that cannot work say so, and touch nothing.
+/// All are created at once. The objects that cannot work say so, and touch nothing.
 const BREAKAGES: &[Breakage] = &[
-    // B1, B3: what is wrong with a Secret.
+    // B1, B3: a Secret is wrong.
     failed("RestoreSession", "no-password", "BackendSecretIncomplete", &["RESTIC_PASSWORD", "missing or empty"]),
     failed("BackupSession", "no-password", "BackendSecretIncomplete", &["RESTIC_PASSWORD", "missing or empty"]),
     failed("RestoreSession", "wrong-password", "WrongPassword", &["RESTIC_PASSWORD"]),
     failed("BackupSession", "wrong-password", "WrongPassword", &["RESTIC_PASSWORD"]),
-    // B4, B5: where it is.
+    // B4, B5: the location is wrong.
     failed(
         "RestoreSession",
         "no-bucket",
@@ -55,7 +55,7 @@ const BREAKAGES: &[Breakage] = &[
         &["bucket nobody-made-this at ", "does not exist", "spec.create"],
     ),
     failed("RestoreSession", "no-prefix", "RepositoryMissing", &["under prefix c/d of bucket "]),
-    // B10, B18c, B11, B2c: what is asked for.
+    // B10, B18c, B11, B2c: the requested item does not exist.
     failed("RestoreSession", "no-path", "NothingToRestore", &["/stash-data/not-there", "Nothing was written"]),
     failed("RestoreBatch", "no-path", "NothingToRestore", &["/stash-data/not-there"]),
     failed("RestoreSession", "no-file", "NothingToRestore", &["*.nothing", "Nothing was written"]),
@@ -129,7 +129,7 @@ async fn what_a_newcomer_gets_wrong_is_told_with_what_to_do_and_touches_nothing(
     let now = site.get("Deployment", "web").await;
     assert_eq!(now["metadata"]["generation"], web["metadata"]["generation"], "it was never scaled");
     assert!(!site.state.join("s3/nobody-made-this").exists(), "a bucket is not made in passing");
-    // Ready tells what a session would.
+    // Ready reports what a session would report.
     for (name, reason) in [
         ("no-password", "BackendSecretIncomplete"),
         ("wrong-password", "WrongPassword"),
@@ -141,7 +141,7 @@ async fn what_a_newcomer_gets_wrong_is_told_with_what_to_do_and_touches_nothing(
         site.until("BackupConfiguration", name, 60, "not ready", follows).await;
     }
 
-    // B2, B2b, B2d, B2e, B7, B24: what is refused, or told at once.
+    // B2, B2b, B2d, B2e, B7, B24: these mistakes are refused, or reported at once.
     let fine = of_web("snapshots: [latest]");
     for (yaml, words) in [
         (restore("a", &fine.replace("rules:", "rulez:"), ""), &["unknown field", "rulez"][..]),
@@ -160,7 +160,7 @@ async fn what_a_newcomer_gets_wrong_is_told_with_what_to_do_and_touches_nothing(
         assert!(words.iter().all(|w| said.contains(w)), "{words:?}: {said}\n{yaml}");
     }
 
-    // B8, B21: what is missing is waited for, and told once.
+    // B8, B21: a missing object is waited for, and reported once.
     site.create(&restore("waits", &of_claim("m0", "nowhere", LATEST), "")).await;
     site.create(&configuration("waits", &of_claim("waits", "nowhere", ""), "")).await;
     site.until("RestoreSession", "waits", 30, "waiting", |s| {
@@ -213,7 +213,7 @@ fn run(site: &Site, commands: &str) -> String {
     said
 }
 
-/// The path of README, word for word, on a cluster that has the operator: from nothing to a proven restore.
+/// Follows the README, word for word, on a cluster that has the operator: from nothing to a proven restore.
 /// Closes: A1 to A5 of the newcomer's page.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
@@ -247,7 +247,7 @@ async fn the_readme_leads_to_a_restore_that_is_proven() {
     assert_tree(&uploads, &tree);
     site.until("Deployment", "wordpress", 60, "up", |d| d["status"]["availableReplicas"] == 1).await;
 
-    // The how-to that goes on from there.
+    // The how-to that continues from there.
     let title = "Look into a backup on a volume";
     let pod = block(title, 0).replace("registry.example.com/lifeboat:dev", &image());
     let said = site.apply_by_kubectl(&pod);

@@ -1,4 +1,4 @@
-//! Objects as large as the definitions and the webhook let them be, and larger.
+//! Objects as large as the definitions and the webhook allow, and larger.
 
 use lifeboat::admission::bounds;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 #[path = "../../src/fuzz/worst.rs"]
 mod worst;
 
-/// The worst that the definitions admit, which no rule lets in.
+/// The worst objects that the definitions admit, which a rule rejects.
 pub fn worst() -> Vec<Value> {
     let mut all = vec![];
     for kind in ["RestoreSession", "RestoreBatch"] {
@@ -29,7 +29,7 @@ pub fn worst() -> Vec<Value> {
     all
 }
 
-/// Objects that are valid, as large as they may be, and looked at as long as their workload is not there.
+/// Valid objects of the largest size. The operator checks them for as long as their workload does not exist.
 pub fn large() -> Vec<Value> {
     const PADDING: usize = 200;
     let padding = "x".repeat(PADDING);

@@ -1,4 +1,4 @@
-//! Looks again and again, for what takes its time and while the API server is away.
+//! Repeated requests: for states that take time, and while the API server is away.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -8,15 +8,16 @@ use kube::Api;
 use kube::api::{DynamicObject, WatchEvent, WatchParams};
 use serde_json::Value;
 
-/// Pause between two looks: a tenth of the time that was waited so far, within these bounds. The API server's time is
-/// what tests beside each other lack first.
+/// Pause between two looks: a tenth of the time that was waited so far, within these bounds. The API server is the
+/// first bottleneck of tests that run side by side.
 const PAUSE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_millis(500);
-/// Seconds that an API server which a test took away is waited for.
+/// Seconds to wait for an API server that a test took away.
 const AWAY: u64 = 120;
-/// Longest wait for one of its answers: one that is paused keeps its connections.
+/// Longest wait for an answer of the API server: a paused API server keeps its connections.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Asks again while the API server is away or coming back, so that a test may take it away. What it refuses is an answer.
+/// Repeats a request while the API server is away or coming back, so that a test may take it away. A refusal is an
+/// answer.
 pub async fn steadily<T>(mut ask: impl AsyncFnMut() -> kube::Result<T>) -> kube::Result<T> {
     let mut last = None;
     let answer = eventually(AWAY, async || match tokio::time::timeout(ANSWER, ask()).await {
@@ -37,7 +38,7 @@ pub async fn steadily<T>(mut ask: impl AsyncFnMut() -> kube::Result<T>) -> kube:
     }
 }
 
-/// Looks again and again until there is an answer, or the time is over.
+/// Looks repeatedly until there is an answer, or the time is over.
 pub async fn eventually<T>(seconds: u64, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let since = Instant::now();
     loop {
@@ -51,8 +52,8 @@ pub async fn eventually<T>(seconds: u64, mut look: impl AsyncFnMut() -> Option<T
     }
 }
 
-/// Waits until an object is as wanted; if not in time, gives it as it was last. None is `Null`. What changes is heard by a
-/// watch, so no state of it is missed and nobody asks meanwhile.
+/// Waits until an object is as wanted; if not in time, returns its last state. A missing object is `Null`. A watch
+/// reports the changes, so no state of the object is missed and no request is repeated meanwhile.
 pub async fn followed(
     api: &Api<DynamicObject>,
     name: &str,
@@ -66,7 +67,7 @@ pub async fn followed(
         if is(&last) {
             return Some(last.clone());
         }
-        // What is not there is looked for again and again.
+        // A missing object is looked for repeatedly.
         let version = last["metadata"]["resourceVersion"].as_str()?.to_owned();
         let of_it = WatchParams::default().fields(&format!("metadata.name={name}"));
         let heard = async {
@@ -83,7 +84,7 @@ pub async fn followed(
             }
             None
         };
-        // A watch may be silent because the API server is.
+        // A watch may be silent because the API server is silent.
         let limit = ANSWER.min(deadline.saturating_duration_since(Instant::now()));
         tokio::time::timeout(limit, heard).await.ok().flatten()
     });

@@ -1,4 +1,4 @@
-//! A way to the S3 server that a test can hold: so that a run is caught in the middle
+//! A proxy for the S3 server that a test can hold, so that a run stops in the middle
 //! of its data, however fast or slow the machine is.
 
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use tokio::sync::watch;
 
 use super::harness::Site;
 
-/// A TCP proxy in front of the S3 server. Goes with the test.
+/// A TCP proxy in front of the S3 server. It ends with the test.
 pub struct Proxy {
     pub endpoint: String,
-    /// From the store.
+    /// Bytes from the store.
     down: Gate,
-    /// To it.
+    /// Bytes to the store.
     up: Gate,
     held: watch::Sender<bool>,
     refuses: watch::Sender<bool>,
 }
 
-/// How much passes in one direction.
+/// Bytes that have passed in one direction, and their limit.
 #[derive(Clone)]
 struct Gate {
     passed: Arc<AtomicU64>,
@@ -60,30 +60,30 @@ impl Proxy {
         proxy
     }
 
-    /// Lets this many more bytes come down from the store, then none. Who was held before does not count any more.
+    /// Lets this many more bytes come from the store, then none. Connections that were held before no longer count.
     pub fn hold_after(&self, bytes: u64) {
         self.held.send_replace(false);
         self.down.close_after(bytes);
     }
 
-    /// The same of bytes that go up to it.
+    /// The same for bytes that go to the store.
     pub fn hold_after_sent(&self, bytes: u64) {
         self.held.send_replace(false);
         self.up.close_after(bytes);
     }
 
-    /// Waits until somebody waits for bytes that are held.
+    /// Waits until a connection waits for bytes that are held.
     pub async fn held(&self) {
         let seen = tokio::time::timeout(Duration::from_secs(90), self.until_held()).await;
         seen.expect("nothing came as far as to be held");
     }
 
-    /// The same without a bound, for who knows when to leave off.
+    /// The same without a time limit, for callers that have their own.
     pub async fn until_held(&self) {
         self.held.subscribe().wait_for(|held| *held).await.unwrap();
     }
 
-    /// From now on all connections are closed, those that are open too; or not any more.
+    /// Closes all connections from now on, the open ones too; or stops doing so.
     pub fn refuse(&self, refuses: bool) {
         self.refuses.send_replace(refuses);
     }
@@ -99,7 +99,7 @@ impl Gate {
         self.limit.send_replace(self.passed.load(Ordering::SeqCst) + bytes);
     }
 
-    /// Hands on what comes until its end, as far as the limit lets it.
+    /// Forwards data until its end, as far as the limit allows.
     async fn pass(
         &self,
         mut from: impl AsyncRead + Unpin,

@@ -12,7 +12,7 @@ async fn both(site: &Site, status: &str, why: &str) {
             let (found, reason, _) = condition(o, "Ready");
             found == status && (why.is_empty() || reason == why)
         };
-        // restic itself tries a wrong protocol for two minutes.
+        // restic itself retries a wrong protocol for two minutes.
         site.until(kind, name, 240, &format!("Ready {status} {why}"), says).await;
     }
 }

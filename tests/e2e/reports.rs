@@ -1,6 +1,7 @@
-//! What people have reported of restores on Kubernetes, on a real node: many inputs at once, in one namespace a test.
+//! Problems that users have reported of restores on Kubernetes, on a real node: many inputs at once, in one namespace
+//! per test.
 //!
-//! What needs no node is in `tests/agent/reports.rs` and `tests/agent/arguments.rs`.
+//! Cases that need no node are in `tests/agent/reports.rs` and `tests/agent/arguments.rs`.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -42,7 +43,7 @@ async fn what_is_asked_for_is_what_is_saved_restored_and_removed() {
     let site = Site::new("reports").await;
     site.create(&secret(&site, "store", PASSWORD, "")).await;
     let endpoint = site.s3("endpoint");
-    // Raw in a URL, all three would be `shop`.
+    // Unescaped in a URL, all three would be `shop`.
     let shops = [("green", "shop#green"), ("blue", "shop#blue"), ("query", "shop?blue")];
     let (mut folders, mut trees) = (vec![], vec![]);
     for (n, (name, prefix)) in (1..).zip(shops) {
@@ -74,7 +75,7 @@ async fn what_is_asked_for_is_what_is_saved_restored_and_removed() {
         site.succeeded("BackupSession", name).await;
         assert!(site.bucket().join(prefix).join("config").exists(), "the data of {name} is not at {prefix}");
     }
-    // A path that is a link, and one that goes through it.
+    // A path that is a link, and a path that goes through the link.
     for (name, path) in [("link", "current"), ("beyond", "current/er")] {
         let target = of_claim(name, "green", &format!(", paths: [/stash-data/{path}]"));
         site.create(&on("query", &configuration(name, &target, ""))).await;
@@ -85,12 +86,12 @@ async fn what_is_asked_for_is_what_is_saved_restored_and_removed() {
         assert!(text.contains("/stash-data/current is a symbolic link to deep"), "{text}");
     }
 
-    // One goes with its data, and no other does.
+    // The Repository `blue` goes with its data, and no other data goes.
     site.delete("BackupSession", "blue").await;
     site.delete("BackupConfiguration", "blue").await;
     site.patch("Repository", "blue", json!({ "spec": { "wipeOut": true } })).await;
     site.delete("Repository", "blue").await;
-    // By a machine whose clock is wrong.
+    // A snapshot of a machine whose clock is wrong.
     let mut made = site.restic(&endpoint);
     made.env("RESTIC_REPOSITORY", format!("s3:{endpoint}/{}/shop%23green", site.namespace)).stderr(Stdio::inherit());
     made.args(["rewrite", "--new-time", "2037-01-01 00:00:00", "latest"]);
@@ -128,7 +129,7 @@ async fn what_is_asked_for_is_what_is_saved_restored_and_removed() {
     site.succeeded("RestoreSession", "query").await;
     assert_tree(&folders[2], &trees[2]);
 
-    // All of the one whose name begins like that of the one that was wiped.
+    // Restores everything from the repository whose name begins like that of the wiped one.
     wipe(green);
     let all = of_claim("green", "green", ", rules: [{paths: [/stash-data], exclude: [odd]}]");
     site.create(&on("green", &restore("all", &all, ""))).await;
@@ -138,7 +139,8 @@ async fn what_is_asked_for_is_what_is_saved_restored_and_removed() {
     site.leaves_nothing().await;
 }
 
-/// Policies that add containers to pods of some sessions, as service meshes and scanners do. They go with it.
+/// Policies that add containers to pods of some sessions, as service meshes and scanners do. Dropping this value
+/// deletes them.
 struct Added<'s>(&'s Site);
 
 impl<'s> Added<'s> {
@@ -151,7 +153,7 @@ impl<'s> Added<'s> {
         };
         let of_session = format!("object.metadata.annotations[\"{SESSION_NAME}\"]");
         let script = format!("{of_session} == \"slow\" ? \"sleep 3; exit 1\" : \"sleep infinity\"");
-        // A kubelet tells of containers by their names, in order: this one comes before the agent.
+        // A kubelet reports containers in the order of their names: this container comes before the agent.
         let beside = container("containers", "a-proxy", &script);
         let before = container("initContainers", "vault", "\"exit 2\"");
         let added = Self(site);
@@ -189,7 +191,7 @@ impl<'s> Added<'s> {
             let said = site.apply_by_kubectl(&format!("{policy}\n---\n{binding}"));
             assert_eq!(said.matches("created").count(), 2, "{said}");
         }
-        // The API server hears of them after a moment.
+        // The API server applies the policies after a moment.
         for (session, list) in [("stays", "containers"), ("init", "initContainers")] {
             let pod = json!({ "apiVersion": "v1", "kind": "Pod",
                 "metadata": { "name": "probe", "annotations": { SESSION_NAME: session } },
@@ -253,7 +255,7 @@ async fn added_containers_decide_nothing_and_a_finalizer_that_is_taken_off_comes
     site.create(&restore("stays", &of_claim("m0", "stays", LATEST), "")).await;
     site.create(&restore("init", &of_claim("m2", "init", LATEST), "")).await;
 
-    // The added container has ended, badly, while the agent writes.
+    // The added container ends with an error while the agent writes.
     slow.held().await;
     let pod = site.running("slow", "restore").await;
     let of_added = |p: &Value| {
@@ -263,7 +265,7 @@ async fn added_containers_decide_nothing_and_a_finalizer_that_is_taken_off_comes
     let has_ended = |p: &Value| of_added(p)["state"]["terminated"]["exitCode"] == 1;
     site.until("Pod", pod["metadata"]["name"].as_str().unwrap(), 30, "without the added container", has_ended).await;
 
-    // Meanwhile somebody replaces another session by its manifest, and deletes it.
+    // Meanwhile a user replaces another session by its manifest, and deletes it.
     gone.held().await;
     let held = |s: &Value| s["metadata"]["finalizers"][0].is_string();
     site.until("RestoreSession", "gone", 10, "held", held).await;
@@ -284,7 +286,7 @@ async fn added_containers_decide_nothing_and_a_finalizer_that_is_taken_off_comes
     assert_tree(&folders[0], &trees[1]);
     site.until("Deployment", "slow", 60, "back", |d| d["status"]["availableReplicas"] == 1).await;
 
-    // What never ends by itself goes once the agent has said how it ended.
+    // A pod whose added container never ends by itself goes once the agent has reported its end.
     site.succeeded("RestoreSession", "stays").await;
     assert_tree(&stays, &trees[0]);
     let of_stays = |p: &&Value| p["metadata"]["annotations"][SESSION_NAME] == "stays" && phase(p) == "Running";

@@ -1,4 +1,4 @@
-//! Repositories on a real node: a store that goes away under many, data that goes on request, a namespace that goes.
+//! Repositories on a real node: a store outage under many sessions, data deleted on request, a deleted namespace.
 
 use std::fs;
 use std::path::Path;
@@ -12,27 +12,27 @@ use super::manifests::{LATEST, backup_session, claim, configuration, of_claim, r
 use super::proxy::Proxy;
 use super::store::{assert_tree, back_up, prepared, quick_store, seed};
 
-/// As `tests/with-cluster` sets the operator up.
+/// The value that `tests/with-cluster` sets for the operator.
 const PROBE_INTERVAL: u64 = 10;
-/// Sessions of the incident.
+/// Number of sessions of the incident.
 const SESSIONS: usize = 31;
-/// Jobs on one Repository at once, set up there too.
+/// Number of Jobs on one Repository at once, also set there.
 const AT_ONCE: i64 = 6;
 
-/// Attempts at a step that belongs to no host.
+/// Number of attempts at a step that belongs to no host.
 fn attempts(object: &Value, steps: &str, name: &str) -> i64 {
     let all = object.pointer(steps).and_then(Value::as_array).cloned().unwrap_or_default();
     all.iter().find(|s| s["name"] == name).and_then(|s| s["attempt"].as_i64()).unwrap_or(1)
 }
 
-/// The incident behind C06, its outage shortened and the time between probes with it.
+/// The incident behind C06, with a shorter outage and a shorter time between probes.
 /// Proves: C06.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn c06_thirty_one_restores_outlive_a_store_that_is_away() {
     let site = Site::new("outage").await;
     let trees = prepared(&site).await;
-    // A port that was free a moment ago: nobody listens there.
+    // A port that was free a moment ago: no process listens there.
     let listener = TcpListener::bind(format!("{}:0", site.host_address())).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
@@ -56,7 +56,7 @@ async fn c06_thirty_one_restores_outlive_a_store_that_is_away() {
         (known.elapsed().as_secs(), attempts(&site.get("Repository", "repo").await, "/status/steps", "probe"));
     let _proxy = Proxy::listen(&site, &address).await;
     let back = Instant::now();
-    // The one by which it is known had begun before.
+    // The probe that detected the outage had begun before it was known.
     let most = i64::try_from(outage / PROBE_INTERVAL).unwrap() + 2;
     assert!(probes - 1 <= most, "{probes} probes in {outage} s");
     site.until("Repository", "repo", 60, "back", |r| condition(r, "Reachable").0 == "True").await;
@@ -69,7 +69,7 @@ async fn c06_thirty_one_restores_outlive_a_store_that_is_away() {
         in_vain += attempts(&session, "/status/run/steps", "preflight") - 1;
         assert_tree(&site.folder(name).await, tree);
     }
-    // What one session says shuts nothing: others go on until the Repository has asked for itself.
+    // A report of one session does not block the Repository: other sessions go on until the Repository's own probe.
     assert!(in_vain <= 3 * AT_ONCE, "{in_vain} Jobs of sessions went to a store that was away");
     println!(
         "outage {outage} s, {} probes, {in_vain} Jobs in vain, noticed after {noticed:.1?}, all over {:.1?} after that; {:.1?} in all",
@@ -79,7 +79,7 @@ async fn c06_thirty_one_restores_outlive_a_store_that_is_away() {
     );
 }
 
-/// Files below a folder of the bucket.
+/// Number of files below a folder of the bucket.
 fn files(folder: &Path) -> usize {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     entries.map(|e| e.unwrap().path()).map(|p| if p.is_dir() { files(&p) } else { 1 }).sum()
@@ -114,7 +114,7 @@ async fn data_goes_with_its_repository_on_request_and_a_neighbours_stays() {
     assert_eq!((files(&mine.join("data")), files(&mine.join("snapshots")), files(&mine.join("index"))), (0, 0, 0));
     assert!(files(&mine.join("config").with_file_name("keys")) > 0, "an empty repository stays, as documented");
     assert_eq!(files(&theirs), before);
-    // What is the neighbour's can still be restored.
+    // The neighbour's data can still be restored.
     super::store::wipe(&folder);
     let from = restore("data", &of_claim("m0", "data", LATEST), "").replace("{name: repo}", "{name: neighbour}");
     site.create(&from).await;

@@ -1,4 +1,4 @@
-//! What was backed up comes back, into every kind of target.
+//! Restores of backups, into every kind of target.
 
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ async fn a01_a_deployment_is_quiesced_restored_and_scaled_back() {
         volumeMounts: [{name: data, mountPath: /srv/data}, {name: logs, mountPath: /var/log}]";
     back_up(&site, "web", &format!("{{alias: web, {mounts}, paths: [/srv/data, /var/log/kept]}}")).await;
     let (want_data, want_logs) = (describe(&data), describe(&logs.join("kept")));
-    // An autoscaler rests while its workload is at zero, and is not in the way.
+    // An autoscaler is inactive while its workload is at zero replicas, so it does not interfere.
     site.create(AUTOSCALER).await;
     let before = site.get("Deployment", "web").await["spec"].clone();
 
@@ -73,7 +73,7 @@ async fn a01_a_deployment_is_quiesced_restored_and_scaled_back() {
     proxy.hold_after(600_000);
     site.create(&restore("web", &format!("{{alias: web, {mounts}, {rules}}}"), "")).await;
     proxy.held().await;
-    // While data moves, nobody else has the volumes.
+    // While data moves, no pod of the Deployment has the volumes.
     assert_eq!(site.get("RestoreSession", "web").await["status"]["quiesce"]["state"], "Quiesced");
     let runs = |p: &&Value| p["metadata"]["labels"]["app"] == "web" && ["Pending", "Running"].contains(&phase(p));
     assert_eq!(site.list("Pod").await.iter().filter(runs).count(), 0, "pods of the Deployment ran beside the restore");
@@ -110,7 +110,7 @@ async fn what_one_deployment_backed_up_another_gets() {
         )
     };
     back_up(&site, "old", &of("old", "paths: [/srv]")).await;
-    // What stands there and is not the other's goes; what links point to does not.
+    // Files that are not in the backup are deleted; the targets of links are not.
     std::fs::create_dir_all(new.join("extra/deep")).unwrap();
     std::fs::write(new.join("extra/deep/file"), "not backed up").unwrap();
     std::os::unix::fs::symlink("/srv", new.join("extra/link")).unwrap();
@@ -188,7 +188,7 @@ async fn a10_a_claim_that_a_pod_holds_is_restored_on_the_pods_node() {
     site.create(&deployment("holder", 1, &[("data", "/data")])).await;
     site.until("Deployment", "holder", 60, "available", |d| d["status"]["availableReplicas"] == 1).await;
     quick_store(&site).await;
-    // Over what is there: what differs is put right, what nobody backed up stays.
+    // Restores over existing files: files that differ are corrected, files that were not backed up stay.
     std::fs::create_dir(folder.join("deep")).unwrap();
     std::fs::write(folder.join("who"), "spoiled").unwrap();
 
@@ -222,7 +222,7 @@ async fn a02_a_newer_snapshot_does_not_change_a_run_that_has_begun() {
     assert_eq!(pinned.as_array().map(Vec::len), Some(1), "a snapshot is pinned before data moves");
     seed(&data, 77, 1_000);
     back_up(&site, "newer", &of_claim("m1", "data", "")).await;
-    // A second attempt has to ask for nothing: it restores what was pinned.
+    // A second attempt needs no query: it restores the pinned snapshot.
     let job = site.jobs("copy", "restore").await.remove(0);
     let of_job = format!("job-name={}", job["metadata"]["name"].as_str().unwrap());
     site.kubectl(&["delete", "pod", "--selector", &of_job, "--grace-period=0", "--force"]);

@@ -1,4 +1,4 @@
-//! Rights that no other test makes the operator use: `tests/afterwards.rs` wants each of them used.
+//! Rights that the operator uses in no other test: `tests/afterwards.rs` requires that each right is used.
 
 use serde_json::Value;
 

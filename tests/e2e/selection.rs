@@ -1,4 +1,4 @@
-//! Which backup is chosen, what of it, what there is to choose from, and whether there is room for it.
+//! Which backup is chosen, which of its files, which choices are listed, and whether there is room for the data.
 
 use super::harness::Site;
 use super::manifests::{LATEST, backup_session, batch, of_claim, repository, restore};
@@ -94,7 +94,7 @@ async fn a05_a_full_volume_is_refused_before_a_byte_is_written() {
 async fn three_nights(site: &Site) -> Vec<(Vec<Tree>, String)> {
     let folders = [site.claim("a").await, site.claim("b").await];
     let members = ["a", "b"].map(|n| of_claim(n, n, ""));
-    // In order: when the run is over says the snapshot of b, which must count for a as well.
+    // In order: the snapshot of b determines when the run is over, and that time must count for a as well.
     let settings = "executionOrder: Sequential\n  retentionPolicy: {name: keep, keepLast: 5, prune: false}";
     site.create(&batch("BackupBatch", "nightly", settings, &members)).await;
     let mut nights = vec![];
@@ -121,7 +121,7 @@ async fn a02_a_backup_is_chosen_by_time_place_tag_or_session() {
     let nights = three_nights(&site).await;
     let second = &nights[1].1;
     let tag = format!("lifeboat.session={}/night-2", site.namespace);
-    // Host, rule, fields of the session, and the night that comes back.
+    // Host, rule, fields of the session, and the night that is restored.
     let cases = [
         ("as-of", "a", format!("snapshots: [latest], asOf: '{second}'"), String::new(), 2),
         ("path", "a", format!("paths: [/stash-data], asOf: '{second}', previous: 1"), String::new(), 1),
@@ -182,7 +182,7 @@ spec:
             assert_tree(folder, tree);
         }
     }
-    // One member of it.
+    // Restores one member of the backup.
     wipe(&a);
     site.create(&again("one", ", members: [a]}\n  backupSession: night-2")).await;
     let session = site.succeeded("RestoreBatch", "one").await;

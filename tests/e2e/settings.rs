@@ -1,4 +1,4 @@
-//! Settings of the pods that do the work, seen in the pod and in its process; and what a namespace lets them be.
+//! Settings of the Jobs' pods, checked in the pod and in its process, and the limits that a namespace sets for them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,7 +49,7 @@ async fn a09_where_restricted_is_enforced_nothing_is_touched_unless_owners_may_b
     let folder = site.claim("web").await;
     site.create(&deployment("web", 2, &[("web", "/srv")])).await;
     site.until("Deployment", "web", 60, "available", |d| d["status"]["availableReplicas"] == 2).await;
-    // What runs when the label comes runs on; a pod that were scaled away would not come back.
+    // Pods that run when the label is set go on running. A pod that is scaled down would not come back.
     enforce(&site, "restricted").await;
     let untouched = describe(&folder);
     let of_web = async || {
@@ -82,12 +82,12 @@ async fn a09_where_restricted_is_enforced_nothing_is_touched_unless_owners_may_b
     assert!(have["./who"].contains("65532"), "{}", have["./who"]);
 }
 
-/// Each file and what is in it.
+/// Each file and its content.
 fn contents(tree: &Tree) -> BTreeMap<&str, &str> {
     files(tree).into_iter().map(|path| (path, tree[path].split("sha256=").nth(1).unwrap())).collect()
 }
 
-/// A restore of m1 that is held in the middle of its data: the process id of its restic on the host.
+/// A restore of m1 that is held in the middle of its data. Gives the process id of its restic on the host.
 async fn caught(site: &Site, proxy: &Proxy, more: &str) -> String {
     proxy.hold_after(1_000_000);
     site.create(&restore("data", &of_claim("m1", "data", LATEST), more)).await;
@@ -105,7 +105,7 @@ async fn caught(site: &Site, proxy: &Proxy, more: &str) -> String {
     found.await.unwrap_or_else(|| panic!("no restic of pod {uid} runs"))
 }
 
-/// Options of the file system that a process has mounted there.
+/// Options of the file system that a process has mounted at `place`.
 fn mounted(pid: &str, place: &str) -> Option<String> {
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
     mounts.lines().find(|l| l.split(' ').nth(4) == Some(place)).map(|l| l.split(" - ").nth(1).unwrap().to_owned())
@@ -121,7 +121,7 @@ async fn nice_ionice_and_the_scratch_volume_are_those_of_the_process() {
 ";
     let pid = caught(&site, &proxy, more).await;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // Its 19th field; the second, in parentheses, may hold spaces.
+    // The 19th field; the second field, in parentheses, may hold spaces.
     let nice = stat.rsplit(')').next().unwrap().split_whitespace().nth(16);
     assert_eq!(nice, Some("7"), "{stat}");
     let ionice = Command::new("ionice").args(["-p", &pid]).output().unwrap();

@@ -1,4 +1,4 @@
-//! Snapshot objects: those of the repository, whoever changes it.
+//! Snapshot objects match the repository, whichever program changes it.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -17,7 +17,7 @@ fn listed(site: &Site, selector: &str) -> BTreeSet<String> {
     list["items"].as_array().unwrap().iter().map(id).collect()
 }
 
-/// Full ids as restic, run from the host, has them.
+/// Full ids of the snapshots, listed by restic on the host.
 fn held(site: &Site, words: &[&str]) -> BTreeSet<String> {
     let list: Value = serde_json::from_str(&restic(site, &[&["snapshots", "--json"], words].concat())).unwrap();
     list.as_array().unwrap().iter().map(|s| s["id"].as_str().unwrap().to_owned()).collect()
@@ -47,7 +47,7 @@ async fn sync(site: &Site, name: &str, request: &str) -> Value {
 }
 
 async fn until_listed(site: &Site, selector: &str, count: usize) -> BTreeSet<String> {
-    // An object is made before its status: one without an id is still on its way.
+    // An object is created before its status: an object without an id is not yet complete.
     let whole = |l: &BTreeSet<String>| l.len() == count && !l.contains("");
     let found = eventually(60, async || Some(listed(site, selector)).filter(whole)).await;
     found.unwrap_or_else(|| {
@@ -77,7 +77,7 @@ async fn snapshots_are_those_of_the_repository_whoever_changes_it() {
         site.create(&configuration(host, &of_claim(host, host, ""), "")).await;
         back_up_again(&site, host, host).await;
     }
-    // After backups, without being asked.
+    // Snapshots are listed after backups, without a request.
     until_listed(&site, "repository=repo", 2).await;
     back_up_again(&site, "again", "two").await;
     assert_eq!(until_listed(&site, "repository=repo", 3).await, held(&site, &[]));
@@ -96,7 +96,7 @@ async fn snapshots_are_those_of_the_repository_whoever_changes_it() {
         );
     }
 
-    // Somebody forgets one, and takes an object away that is still true.
+    // A user forgets one snapshot, and deletes an object whose snapshot still exists.
     let one = held(&site, &["--host", "one"]).pop_first().unwrap();
     restic(&site, &["forget", &one]);
     let left = held(&site, &[]).pop_first().unwrap();
@@ -109,7 +109,7 @@ async fn snapshots_are_those_of_the_repository_whoever_changes_it() {
         ("True", &json!(2))
     );
 
-    // Nothing of the Job and its right is left; and the objects go with the Repository.
+    // Nothing is left of the Job and its rights, and the objects go with the Repository.
     let clean = eventually(30, async || {
         let jobs = site
             .list("Job")

@@ -42,7 +42,7 @@ pub fn wipe(folder: &Path) {
     fs::set_permissions(folder, PermissionsExt::from_mode(0o777)).unwrap();
 }
 
-/// The folder holds this tree and nothing else.
+/// Asserts that the folder holds this tree and nothing else.
 pub fn assert_tree(folder: &Path, want: &Tree) {
     let wrong = difference(want, &describe(folder));
     assert!(wrong.is_empty(), "{} entries differ:\n{}", wrong.len(), wrong[..wrong.len().min(8)].join("\n"));
@@ -60,7 +60,8 @@ pub async fn back_up(site: &Site, name: &str, target: &str) -> Value {
     site.succeeded("BackupSession", name).await
 }
 
-/// Secret `store` and Repository `repo`, with an empty repository that opens quickly. The Jobs of a test without one create it.
+/// Secret `store` and Repository `repo`, with an empty repository that opens quickly. Without
+/// this empty repository, the Jobs of a test create one.
 pub async fn quick_store(site: &Site) {
     let place = site.bucket().join("a/b");
     if !place.join("config").exists() {
@@ -70,7 +71,7 @@ pub async fn quick_store(site: &Site) {
 }
 
 /// Puts a repository with snapshots of the hosts m0 to m3 into the test's bucket, where `manifests::store` looks.
-/// Gives their trees. m1 has nearly all the data. It is taken once and copied, to spare each test a backup.
+/// Gives their trees. m1 has nearly all the data. The backup is taken once and copied, to spare each test a backup.
 pub async fn prepared(site: &Site) -> &'static [Tree] {
     static MADE: OnceCell<(PathBuf, Vec<Tree>)> = OnceCell::const_new();
     let (made, trees) = MADE
@@ -96,7 +97,7 @@ pub async fn prepared(site: &Site) -> &'static [Tree] {
     trees
 }
 
-/// A site with such a repository, which its Jobs reach through a proxy.
+/// A site with a prepared repository, which its Jobs reach through a proxy.
 pub async fn prepared_behind_a_proxy(name: &str) -> (Site, &'static [Tree], Proxy) {
     let site = Site::new(name).await;
     let trees = prepared(&site).await;
@@ -118,12 +119,12 @@ fn largest(bucket: &Path, of: &str) -> PathBuf {
     files.into_iter().max_by_key(|p| fs::metadata(p).unwrap().len()).unwrap()
 }
 
-/// Locks of the repository of the test's bucket. The store keeps no folder without one.
+/// Number of locks of the repository of the test's bucket. The store keeps no folder if there is none.
 pub fn locks(site: &Site) -> usize {
     fs::read_dir(site.bucket().join("a/b/locks")).map_or(0, Iterator::count)
 }
 
-/// Takes the largest pack away.
+/// Removes the largest pack.
 pub fn remove_largest_pack(bucket: &Path) {
     fs::remove_file(largest(bucket, "data")).unwrap();
 }
@@ -143,10 +144,10 @@ pub fn damage_largest_pack(bucket: &Path) {
     pack.write_all(&[0x5a; 4096]).unwrap();
 }
 
-/// Claim `small` on a volume that has only this much room. Gone when the test has ended.
+/// Claim `small` on a volume that has only this much room. It is removed when the test has ended.
 pub struct Small<'s> {
     site: &'s Site,
-    /// Where it is on the node.
+    /// Path of the volume on the node.
     pub place: String,
 }
 
@@ -175,7 +176,7 @@ spec:
         small
     }
 
-    /// Somebody else takes all the room there is.
+    /// Takes all the room of the volume, as another program would.
     pub fn fill(&self) {
         let filled = self.site.on_node(&["sh", "-c", &format!("cat /dev/zero > {0}/filler; df {0}", self.place)]);
         assert!(filled.contains("100%"), "{filled}");
@@ -184,7 +185,7 @@ spec:
 
 impl Drop for Small<'_> {
     fn drop(&mut self) {
-        // Pods of the test may still have it.
+        // Pods of the test may still use the volume.
         self.site.on_node(&["sh", "-c", &format!("umount -l {0} && rmdir {0}", self.place)]);
         self.site.kubectl(&["delete", "persistentvolume", &self.site.namespace, "--wait=false"]);
     }

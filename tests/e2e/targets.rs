@@ -1,4 +1,4 @@
-//! Every kind of target on one node: controllers of replicas, folders of the node, claims that are made.
+//! Every kind of target on one node: controllers of replicas, folders of the node, claims made from templates.
 
 use serde_json::{Value, json};
 
@@ -103,7 +103,7 @@ async fn volumes_of_a_deployment_are_cloned_into_new_claims() {
         assert_tree(folder, tree);
     }
 
-    // The same again, under its name: the claims are its own. Under another name they are not.
+    // The same session again, under its name: it owns the claims. A session with another name does not.
     site.delete("RestoreSession", "clone").await;
     let gone =
         super::harness::eventually(30, async || site.find("RestoreSession", "clone").await.is_none().then_some(()));
@@ -156,7 +156,7 @@ async fn volumes_of_a_stateful_set_are_cloned_replica_by_replica() {
     for (claim, tree) in &want {
         assert_tree(&site.folder(claim).await, tree);
     }
-    // A set that is made now finds its data.
+    // A StatefulSet that is created now finds its data.
     site.create(&stateful_set_of("copy", 3, &["data", "config"])).await;
     site.until("StatefulSet", "copy", 60, "ready", |s| s["status"]["readyReplicas"] == 3).await;
 }
@@ -217,7 +217,7 @@ async fn of_two_restores_of_one_workload_the_later_waits_for_the_earlier() {
     let second = site.until("RestoreSession", "second", 60, "waiting", waits).await;
     let text = condition(&second, "Ready").2;
     assert!(text.contains(&format!("RestoreSession {}/first", site.namespace)), "{text}");
-    // Another name for the same volume.
+    // Another target with the same volume.
     let writes = |o: &Value| condition(o, "Ready").2.contains("writes to PersistentVolumeClaim web");
     site.until("RestoreSession", "claim", 60, "waiting", writes).await;
     assert!(site.jobs("second", "restore").await.is_empty() && site.jobs("claim", "restore").await.is_empty());
@@ -259,7 +259,7 @@ async fn what_no_job_can_write_to_is_refused_with_the_reason() {
         let text = site.failed("RestoreSession", volume, "VolumeNotReachable").await;
         assert!(text.contains(why), "{text}");
     }
-    // A workload that is down itself, on a claim that another one's pod holds.
+    // A workload that is at zero replicas itself, on a claim that another workload's pod holds.
     site.create(&deployment("beside", 0, &[("alone", "/srv")])).await;
     let target = format!(
         "{{alias: m0, ref: {{apiVersion: apps/v1, kind: Deployment, name: beside}}, \
@@ -268,7 +268,7 @@ async fn what_no_job_can_write_to_is_refused_with_the_reason() {
     site.create(&restore("beside", &target, "")).await;
     let text = site.failed("RestoreSession", "beside", "VolumeNotReachable").await;
     assert!(text.contains("ReadWriteOncePod and pod alone-"), "{text}");
-    // In place, with its pod out of the way, it is one pod after another.
+    // In place, the workload's pod is gone before the Job's pod starts, so only one pod at a time has the claim.
     let target = format!(
         "{{alias: m0, ref: {{apiVersion: apps/v1, kind: Deployment, name: alone}}, \
          volumeMounts: [{{name: alone, mountPath: /stash-data}}]{LATEST}}}"

@@ -1,7 +1,7 @@
-//! Tenants that attack, on a node: what they have a pod do, a real pod does.
+//! Attacks by tenants, on a node: real pods run what the attackers specify.
 //!
-//! `tests/tenants/` plays the same attacks without a node, and more of them. Here the victim's data is compared, and what
-//! a right that was taken back is still good for. Attackers are users that kubectl impersonates, bound to one namespace,
+//! `tests/tenants/` plays the same attacks without a node, and more of them. Here the tests compare the victim's data,
+//! and check what a revoked right still allows. Attackers are users that kubectl impersonates, bound to one namespace,
 //! so the API server's own RBAC and the installed webhook decide what they can write.
 
 use std::fs;
@@ -22,11 +22,11 @@ use super::oversized;
 use super::proxy::Proxy;
 use super::store::{assert_tree, back_up, prepared, prepared_behind_a_proxy, quick_store, seed, wipe};
 
-/// What forged restores count.
+/// The count that forged restores report.
 const LIE: u64 = 4711;
-/// What forged failures say.
+/// The text that forged failures report.
 const TEXT: &str = "MALLORY WAS HERE";
-/// Seconds in which a right is taken back, on a busy machine.
+/// Seconds within which a right is revoked, on a busy machine.
 const TAKEN_BACK: u64 = 20;
 
 /// A user with rights in one namespace, and none elsewhere.
@@ -36,12 +36,12 @@ struct Tenant<'s> {
 }
 
 impl<'s> Tenant<'s> {
-    /// One with Kubernetes' `edit`, and what the chart adds to it.
+    /// A tenant with Kubernetes' `edit`, and what the chart adds to it.
     async fn edit(site: &'s Site) -> Self {
         Self::bound(site, "edit", json!({ "kind": "ClusterRole", "name": "edit" })).await
     }
 
-    /// One who may create and read restores, and nothing else.
+    /// A tenant that may create and read restores, and nothing else.
     async fn restorer(site: &'s Site) -> Self {
         let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
             "metadata": { "name": "restorer" },
@@ -64,12 +64,12 @@ impl<'s> Tenant<'s> {
         tenant
     }
 
-    /// Whether the API server lets him.
+    /// Whether the API server allows this to the tenant.
     fn can(&self, verb: &str, resource: &str, namespace: &str) -> bool {
         self.run(&["--namespace", namespace, "auth", "can-i", verb, resource]).is_ok()
     }
 
-    /// What kubectl prints for him, or why not.
+    /// What kubectl prints for the tenant, or its error.
     fn run(&self, words: &[&str]) -> Result<String, String> {
         let out = self.site.kubectl_command(&["--as", &self.user]).args(words).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -82,7 +82,7 @@ impl<'s> Tenant<'s> {
         self.run(&[&["create", "-f", file.path().to_str().unwrap()], more].concat())
     }
 
-    /// Creates what the attack needs; that he may is part of the attack.
+    /// Creates what the attack needs. The tenant's right to do so is part of the attack.
     fn create(&self, yaml: &str) {
         if let Err(said) = self.try_create(yaml, &[]) {
             panic!("{} may not: {said}\n{yaml}", self.user);
@@ -94,7 +94,7 @@ fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no {pointer} in {object:#}"))
 }
 
-/// A step of a real run as an attacker copies it: all its labels and annotations, but for these two.
+/// Metadata of a step of a real run, as an attacker copies it: all its labels and annotations, except for these.
 fn marks(real: &Value, step: &str, key: &str, attempt: &str) -> Value {
     let (mut labels, mut annotations) = (real["metadata"]["labels"].clone(), real["metadata"]["annotations"].clone());
     labels[label::STEP] = step.into();
@@ -103,7 +103,7 @@ fn marks(real: &Value, step: &str, key: &str, attempt: &str) -> Value {
     json!({ "labels": labels, "annotations": annotations })
 }
 
-/// A pod that ends at once, and says what an agent would say.
+/// A pod that ends at once, and reports what an agent would report.
 fn liar(name: &str, marks: &Value, outcome: &Outcome) -> Value {
     let mut metadata = marks.clone();
     metadata["name"] = name.into();
@@ -114,7 +114,7 @@ fn liar(name: &str, marks: &Value, outcome: &Outcome) -> Value {
             "env": [{ "name": "SAYS", "value": outcome.encode() }] }] } })
 }
 
-/// A suspended Job, which costs nothing and stays.
+/// A suspended Job, which uses no resources and stays.
 fn suspended(name: &str, marks: &Value) -> Value {
     let mut metadata = marks.clone();
     metadata["name"] = name.into();
@@ -123,7 +123,7 @@ fn suspended(name: &str, marks: &Value) -> Value {
             "command": ["true"] }] } } } })
 }
 
-/// Runs pods of an attacker's to their end, which the kubelet writes down.
+/// Runs an attacker's pods to their end, which the kubelet records.
 async fn lie(tenant: &Tenant<'_>, pods: &[Value]) {
     for pod in pods {
         tenant.create(&pod.to_string());
@@ -140,12 +140,12 @@ async fn lie(tenant: &Tenant<'_>, pods: &[Value]) {
 /// Ids of the snapshots in the test's bucket.
 fn snapshots(site: &Site) -> Vec<String> {
     let all = fs::read_dir(site.bucket().join("a/b/snapshots")).unwrap();
-    // Folders of the store, or files: it depends on the store; the id is the name.
+    // Folders or files, depending on the store; the id is the name.
     all.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// Row 2: rt-b's restore said Succeeded without having restored, restored what rt-a chose, and the operator deleted a Job
-/// of rt-b's that it had not made.
+/// Row 2: rt-b's restore said Succeeded without having restored, restored what rt-a chose, and the operator deleted a
+/// Job of rt-b's that it had not made.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn pods_that_lie_in_another_namespace_change_no_restore() {
@@ -172,7 +172,7 @@ async fn pods_that_lie_in_another_namespace_change_no_restore() {
     rt_b.create(&cron.to_string()).await;
     let cron = rt_b.get("Job", "victim-cron").await;
 
-    // Its preflight waits for the store, and the lies are there before it has said anything.
+    // The real preflight waits for the store, so the forged pods exist before it has reported anything.
     proxy.hold_after(0);
     rt_b.create(&restore("victim", &of_claim("data", "data", LATEST), "")).await;
     let real = rt_b.running("victim", "preflight").await;
@@ -202,7 +202,7 @@ async fn pods_that_lie_in_another_namespace_change_no_restore() {
         tenant.create(&suspended(name, &marks(&real, "preflight", key, "0")).to_string());
     }
 
-    // Its preflight ends, and its restore waits in the middle of its data.
+    // The real preflight ends, and the restore waits in the middle of its data.
     proxy.hold_after(1_000_000);
     let real = rt_b.running("victim", "restore").await;
     proxy.held().await;
@@ -225,12 +225,12 @@ async fn pods_that_lie_in_another_namespace_change_no_restore() {
     let now = rt_b.get("Job", "victim-cron").await;
     assert_eq!(now["metadata"]["uid"], cron["metadata"]["uid"], "rt-b's own Job was deleted");
     assert!(now["metadata"]["deletionTimestamp"].is_null(), "{:#}", now["metadata"]);
-    // Nor are those of the attacker's anybody's but his.
+    // The operator does not delete the attacker's own Jobs either.
     assert_eq!(rt_a.list("Job").await.len(), 3);
     tenant.run(&["delete", "jobs,pods", "--all", "--wait=false"]).unwrap();
 }
 
-/// A client with the token of the account of a run's Job, as whoever has `edit` there gets one; it reads the Secret.
+/// A client with the token of the account of a run's Job. A user with `edit` can get this token. It reads the Secret.
 async fn bearer_of(tenant: &Tenant<'_>, session: &str, step: &str, home: &Site) -> Client {
     let job = eventually(60, async || tenant.site.jobs(session, step).await.pop()).await;
     let job = job.unwrap_or_else(|| panic!("{session} has no Job for {step}"));
@@ -245,7 +245,8 @@ async fn secret_of(bearer: &Client, home: &Site) -> u16 {
     code(Api::<Secret>::namespaced(bearer.clone(), &home.namespace).get("store").await)
 }
 
-/// Row 4: the Secret could be read until the session's own deadline, years later, by a Job that ran and by one that did not.
+/// Row 4: the Secret could be read until the session's own deadline, years later, by a Job that ran and by a
+/// Job that did not.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a_right_that_is_taken_back_ends_with_the_job_that_has_it() {
@@ -283,18 +284,18 @@ async fn a_right_that_is_taken_back_ends_with_the_job_that_has_it() {
     no_rights_left([&home, &rt_a]).await;
     let said = rt_a.failed("RestoreSession", "works", "RepositoryNotAllowed").await;
     assert!(said.contains("may no longer be used"), "{said}");
-    // It has done nothing, so that nothing of it needs to be ended: it may go on when the policy lets it.
+    // This session has done nothing, so nothing has to be ended: it may go on when the policy allows it.
     let kept_out = |s: &Value| phase(s) == "Invalid" && condition(s, "Stalled").1 == "RepositoryNotAllowed";
     rt_a.until("RestoreSession", "waits", TAKEN_BACK, "kept out", kept_out).await;
     let stopped = async || {
         let jobs = [rt_a.jobs("works", "restore").await, rt_a.jobs("waits", "preflight").await].concat();
-        // That of its preflight has ended before.
+        // The pod of its preflight has ended before.
         let pods: Vec<Value> = rt_a.list("Pod").await.into_iter().filter(|p| phase(p) != "Succeeded").collect();
         (jobs.is_empty() && pods.is_empty()).then_some(())
     };
     assert!(eventually(60, stopped).await.is_some(), "its Jobs go on: {:#?}", rt_a.jobs_of_sessions().await);
 
-    // What the Secret says from now on is not for them, and the owner goes on.
+    // The tokens cannot read new content of the Secret, and the owner's restore goes on.
     home.patch("Secret", "store", json!({ "stringData": { "MORE": "rotated" } })).await;
     proxy.release();
     let own = home.claim("own").await;
@@ -303,7 +304,7 @@ async fn a_right_that_is_taken_back_ends_with_the_job_that_has_it() {
     home.succeeded("RestoreSession", "own").await;
     assert_tree(&own, &trees[1]);
     for bearer in &bearers {
-        // Its account may be gone by now, and the token with it.
+        // The token's account may be gone by now, and the token with it.
         assert!([401, 403].contains(&secret_of(bearer, &home).await));
     }
     assert!(stopped().await.is_some(), "they began again: {:#?}", rt_a.jobs_of_sessions().await);
@@ -369,7 +370,7 @@ async fn variables_that_nobody_can_look_through_make_no_false_restore() {
     let environment = environment(&site.running("lied", "restore").await).await;
     let has = |line: String| environment.lines().any(|l| l == line);
     for (name, value) in LIES {
-        // What is ours to say stands; all else is there, and nobody listens.
+        // Variables that the operator sets keep its values. All others are set, and have no effect.
         let ours = ["LIFEBOAT_TASK", "LD_PRELOAD", "HOME", "TMPDIR"].contains(&name);
         assert_eq!(has(format!("{name}={value}")), !ours, "{name}");
     }
@@ -412,7 +413,7 @@ async fn the_worst_objects_end_no_operator_under_its_limit() {
     for object in &mut oversized::worst() {
         object["metadata"] = json!({ "name": "worst" });
         let said = tenant.try_create(&object.to_string(), &[]).expect_err("let in");
-        // In words, and soon: not because nobody answered.
+        // The rejection has a message and comes soon: it is not a missing answer.
         assert!(said.contains(" is invalid: ") && said.contains("* spec.") && said.len() < 20_000, "{said:.2000}");
     }
     let mut stored = vec![];
@@ -430,7 +431,7 @@ async fn the_worst_objects_end_no_operator_under_its_limit() {
     assert_tree(&folder, &trees[0]);
     for (kind, name) in &stored {
         let judged = rt_a.until(kind, name, 60, "judged", |o| !phase(o).is_empty()).await;
-        // Each member says what it waits for, and nothing of what is large.
+        // Each member says what it waits for, and repeats nothing of the large fields.
         let members = judged["spec"]["members"].as_array().map_or(1, Vec::len);
         let status = judged["status"].to_string();
         assert!(status.len() < 2_000 + members * 1_000, "{kind} {name}: {} bytes: {status:.2000}", status.len());

@@ -1,5 +1,6 @@
-//! What needs two nodes, or stops what every test shares: `make test-e2e` runs these on clusters of their own, and those of
-//! a node that is lost, which mostly wait, on another one meanwhile. All may begin; [`Turn`] says who goes on.
+//! Tests that need two nodes, or that stop what all tests share. `make test-e2e` runs them on clusters of their own.
+//! The tests of a lost node mostly wait, so they run on another cluster meanwhile. All tests may begin; [`Turn`]
+//! decides which test goes on.
 
 mod late;
 mod lost;
@@ -18,13 +19,13 @@ use super::proxy::Proxy;
 use super::store::{assert_tree, back_up, prepared, quick_store, seed, wipe};
 use super::support::tree::describe;
 
-/// Jobs of a session are on the second node.
+/// Puts the Jobs of a session on the second node.
 const ON_NODE2: &str = "  runtimeSettings: {pod: {nodeSelector: {kubernetes.io/hostname: node2}}}\n";
 
-/// Held for reading by who needs the second node, for writing by who takes its kubelet away.
+/// Read-locked by tests that need the second node, write-locked by tests that take its kubelet away.
 static NODE2: RwLock<()> = RwLock::const_new(());
 
-/// The turn of a test that others may run beside, and that needs both nodes.
+/// The turn of a test that needs both nodes, and that other tests may run beside.
 async fn beside_others() -> (Turn, RwLockReadGuard<'static, ()>) {
     (Turn::beside().await, NODE2.read().await)
 }
@@ -49,7 +50,7 @@ async fn each_node_of_a_daemon_set_gets_its_own_data_back() {
              volumeMounts: [{{name: data, mountPath: /data}}]"
         )
     };
-    // By alias and node, and by the node's name alone.
+    // Hosts by alias and node, and by the node's name alone.
     for (session, alias, hosts) in
         [("aliased", "alias: ds, ", ["ds-node1", "ds-node2"]), ("bare", "", ["node1", "node2"])]
     {
@@ -58,7 +59,7 @@ async fn each_node_of_a_daemon_set_gets_its_own_data_back() {
         assert_eq!([&stats[0]["hostname"], &stats[1]["hostname"]], hosts.map(|h| json!(h)).each_ref());
         assert_eq!([&stats[0]["node"], &stats[1]["node"]], [&json!("node1"), &json!("node2")]);
 
-        // The same, in place; its pods stay, and status says what that means.
+        // The same, in place. The pods of the DaemonSet stay, and status says what that means.
         folders.iter().for_each(|f| wipe(&f.join("old")));
         site.create(&restore(session, &format!("{{{}, rules: [{{paths: [/data]}}]}}", target(alias, "old")), "")).await;
         let done = site.succeeded("RestoreSession", session).await;
@@ -70,7 +71,7 @@ async fn each_node_of_a_daemon_set_gets_its_own_data_back() {
         assert!(text.contains("partially written"), "{text}");
         assert_eq!(done["status"]["totalHosts"], 2);
     }
-    // A different one, each node crossed over to the other's data.
+    // Into a different DaemonSet, where each node gets the other node's data.
     let rules = "rules: [{targetHosts: [ds-node1], sourceHost: ds-node2, paths: [/data]}, \
         {targetHosts: [ds-node2], sourceHost: ds-node1, paths: [/data]}]";
     site.create(&restore("crossed", &format!("{{{}, {rules}}}", target("alias: ds, ", "new")), "")).await;
@@ -85,7 +86,7 @@ async fn each_node_of_a_daemon_set_gets_its_own_data_back() {
     }
 }
 
-/// A folder of the node is where the pod is, also for a Deployment, and on two nodes it is two folders.
+/// A folder of the node is on the pod's node, also for a Deployment. The same path on two nodes is two folders.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two nodes: make test-e2e"]
 async fn a_folder_of_a_node_is_restored_where_its_pod_ran() {
@@ -125,7 +126,7 @@ async fn a_folder_of_a_node_is_restored_where_its_pod_ran() {
     assert!(text.contains("node1, node2"), "{text}");
 }
 
-/// A component of the cluster that is stopped; it is started again whatever becomes of the test.
+/// A stopped component of the cluster. It is started again however the test ends.
 struct Silent<'s>(&'s Site, &'static str);
 
 impl<'s> Silent<'s> {
@@ -141,7 +142,7 @@ impl Drop for Silent<'_> {
     }
 }
 
-/// Deployment `web` of two replicas, caught in the middle of its restore from host m1 by a Job on node2.
+/// Deployment `web` of two replicas, held in the middle of its restore from host m1 by a Job on node2.
 async fn caught(site: &Site, proxy: &Proxy) -> PathBuf {
     store_at(site, &proxy.endpoint).await;
     let folder = site.claim("web").await;
@@ -171,10 +172,10 @@ async fn c04_an_api_server_that_is_killed_and_away_for_half_a_minute_ends_no_run
     let answers = eventually(30, async || site.try_list("RestoreSession").await.ok());
     assert!(answers.await.is_some(), "the API server did not come back");
     let silent = Silent::stop(&site, "apiserver");
-    // The Job ends while nobody can be told.
+    // The Job ends while the API server is away.
     proxy.release();
     tokio::time::sleep(Duration::from_secs(30)).await;
-    // Asked once: who asks until it answers makes two minutes more of it.
+    // Asks only once: to ask until the API server answers would add two minutes to the outage.
     let api = site.api("RestoreSession");
     let asked = tokio::time::timeout(Duration::from_secs(5), api.get_opt("web")).await;
     assert!(!matches!(asked, Ok(Ok(_))), "the API server was not away");
@@ -187,12 +188,12 @@ async fn c04_an_api_server_that_is_killed_and_away_for_half_a_minute_ends_no_run
     assert_eq!(session["status"]["stats"][0]["attempt"], 1, "{:#}", session["status"]);
     assert_eq!((site.jobs("web", "preflight").await.len(), site.jobs("web", "restore").await.len()), (1, 1));
     site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
-    // Pods of deleted Jobs go by Kubernetes' garbage collector. Its watches come back up to a minute after an outage as
-    // long as this one: client-go doubles the pause to 30 s, and adds as much again by chance.
+    // Kubernetes' garbage collector deletes the pods of deleted Jobs. Its watches come back up to a minute after an
+    // outage as long as this one: client-go doubles the pause to 30 s, and adds as much again at random.
     site.leaves_nothing_within(90).await;
 }
 
-/// The image of Jobs, taken from node2; it is there again whatever becomes of the test.
+/// The image of Jobs, removed from node2. It is put back however the test ends.
 struct NoImage<'s>(&'s Site, String);
 
 impl<'s> NoImage<'s> {

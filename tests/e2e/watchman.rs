@@ -1,7 +1,7 @@
-//! Looks for planted secrets as long as tests run, where they are gone afterwards: in the arguments and the
+//! Searches for planted secrets while tests run, in places that are gone afterwards: in the arguments and the
 //! environment of every process of the operator and of Jobs, and in what pods print.
 //!
-//! What it saw is in `planted.json` beside the cluster's logs, which `tests/afterwards.rs` reads.
+//! The findings are in `planted.json` beside the cluster's logs, which `tests/afterwards.rs` reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 
 use super::manifests::PASSWORD;
 
-/// How often processes are looked at; restic takes longer than this to open a repository.
+/// Pause between two looks at processes; restic takes longer than this to open a repository.
 const LOOK: Duration = Duration::from_millis(150);
-/// Looks at processes for each look at logs.
+/// Number of looks at processes for each look at logs.
 const LOGS: u32 = 4;
 
-/// Starts it, once in a process.
+/// Starts the search, once in a process.
 pub fn start(state: &Path) {
     static STARTED: Once = Once::new();
     let state = state.to_owned();
@@ -35,7 +35,7 @@ fn watch(state: &Path) {
     let read = |file: &str| -> Value { serde_json::from_slice(&fs::read(state.join(file)).unwrap()).unwrap() };
     let (store, facts) = (read("s3.json"), read("cluster.json"));
     let plain = [PASSWORD, store["accessKey"].as_str().unwrap(), store["secretKey"].as_str().unwrap()];
-    // Without the last characters, which depend on what stands behind them.
+    // Without the last characters, which depend on the text after them.
     let coded = plain.map(|text| STANDARD.encode(&text.as_bytes()[..text.len() / 3 * 3]));
     let group = format!("/{}/", facts["netns"][0].as_str().unwrap().strip_suffix("-1").unwrap());
     let mut seen = Seen { planted: plain.map(str::to_owned).into_iter().chain(coded).collect(), ..Seen::default() };
@@ -49,7 +49,7 @@ fn watch(state: &Path) {
                 "planted": seen.planted, "processes": seen.processes.len(), "restic": seen.restic,
                 "logBytes": seen.offsets.values().sum::<u64>(), "found": seen.found,
             });
-            // In one piece: whoever reads it must not find half of it.
+            // The file is replaced as a whole: a reader must not find half of it.
             let file = state.join("logs/planted.json");
             let written = fs::write(file.with_extension("new"), said.to_string());
             // The cluster may be gone by now.
@@ -64,7 +64,7 @@ struct Seen {
     planted: Vec<String>,
     processes: BTreeSet<(String, String)>,
     restic: usize,
-    /// How far each log was read.
+    /// Offset up to which each log was read.
     offsets: BTreeMap<PathBuf, u64>,
     found: BTreeSet<String>,
 }
@@ -90,7 +90,7 @@ impl Seen {
             }
             let (arguments, environment) = (read("cmdline"), read("environ"));
             if environment.is_empty() {
-                // It ended, or has not become what it will be.
+                // The process has ended, or has not yet become its final program.
                 continue;
             }
             let words = String::from_utf8_lossy(&arguments).replace('\0', " ");
@@ -111,7 +111,7 @@ impl Seen {
             }
             let before = self.offsets.get(&path).copied().unwrap_or_default();
             let Ok(mut file) = fs::File::open(&path) else { continue };
-            // What was written in two pieces is found too.
+            // The end of the last piece is read again, to find a text that was written in two pieces.
             let mut text = vec![];
             let again = before.min(64);
             if file.seek(SeekFrom::Start(before - again)).is_ok() && file.read_to_end(&mut text).is_ok() {

@@ -1,4 +1,4 @@
-//! Where the library is that gives a process another time of day.
+//! Location of the library that gives a process another time of day.
 
 use std::path::PathBuf;
 

@@ -7,7 +7,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/repositories").join(name)
 }
 
-/// Puts one there, for this password, as objects of a store: without empty folders.
+/// Puts a repository with this password at `at`, as objects of a store: without empty folders.
 pub fn make(at: &Path, password: &str) {
     let from = folder(if password.contains(' ') { "spaces" } else { "dashes" });
     fs::create_dir_all(at).unwrap();
@@ -23,7 +23,7 @@ fn give_keys(at: &Path, from: &Path) {
     }
 }
 
-/// Lets it open as slowly as one that restic has made, and with as much memory.
+/// Makes a repository open as slowly as one that restic has made, and with as much memory.
 #[allow(dead_code, reason = "not every test binary needs it")]
 pub fn slow_down(at: &Path) {
     fs::remove_dir_all(at.join("keys")).unwrap();

@@ -26,7 +26,8 @@ pub fn build(root: &Path, seed: u32) {
     build_of(root, seed, FILES, 3_000_000, 24 << 20);
 }
 
-/// The same with so many ordinary files, one in 60 of them of `large` bytes, and a sparse one with such a `hole`.
+/// The same with this number of ordinary files, one in 60 of them of `large` bytes, and a sparse file with such
+/// a `hole`.
 pub fn build_of(root: &Path, seed: u32, files: u32, large: u64, hole: u64) {
     let as_root = rustix::process::geteuid().is_root();
     fs::create_dir_all(root).unwrap();
@@ -43,7 +44,7 @@ pub fn build_of(root: &Path, seed: u32, files: u32, large: u64, hole: u64) {
             chown(&file, Some(1000 + n), Some(2000 + n)).unwrap();
         }
         if n % 11 == 0 {
-            // Refused by a file system without user attributes: then there are none on either side.
+            // A file system without user attributes refuses this: then neither side has any.
             let _ = lsetxattr(&file, "user.lifeboat", format!("value {n}").as_bytes(), XattrFlags::empty());
         }
         set_time(&file, n);
@@ -99,7 +100,7 @@ pub fn write_noise(path: &Path, size: u64, seed: u64) {
     write_random(path, size, &mut Random(seed + 7));
 }
 
-/// One line an entry, by path below `root` (the root itself is `.`).
+/// One line per entry, by path below `root` (the root itself is `.`).
 pub fn describe(root: &Path) -> BTreeMap<String, String> {
     let mut entries: Vec<(String, fs::Metadata)> = Vec::new();
     walk(root, ".", &mut entries);
@@ -131,7 +132,7 @@ pub fn describe(root: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// What differs, in lines for people; empty when the trees are equal.
+/// The differences as lines for people; empty when the trees are equal.
 pub fn difference(want: &BTreeMap<String, String>, have: &BTreeMap<String, String>) -> Vec<String> {
     let paths: std::collections::BTreeSet<_> = want.keys().chain(have.keys()).collect();
     paths

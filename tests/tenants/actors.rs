@@ -1,4 +1,4 @@
-//! Who attacks: users bound to one namespace by one role, judged by the API server's RBAC.
+//! The attackers: users bound to one namespace by one role, with requests judged by the API server's RBAC.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,15 +18,15 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, eventually};
 
-/// The API server's cache of roles follows within milliseconds; this is for a busy machine.
+/// The API server's cache of roles is updated within milliseconds; this limit is for a busy machine.
 const RBAC_WITHIN: Duration = Duration::from_secs(10);
 
-/// Role of an attacker in his namespace.
+/// Role of an attacker in the attacker's namespace.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Role {
-    /// Kubernetes' `edit`, with what the chart adds to it.
+    /// Kubernetes' `edit`, with the additions of the chart.
     Edit,
-    /// Kubernetes' `view`, with what the chart adds to it.
+    /// Kubernetes' `view`, with the additions of the chart.
     View,
     /// Creates and reads RestoreSessions and RestoreBatches, and nothing else.
     Restorer,
@@ -41,7 +41,7 @@ impl Role {
         }
     }
 
-    /// Its rules. Without a controller manager nobody aggregates roles, so that is done here, by the same labels.
+    /// The rules of the role. Without a controller manager, the test itself aggregates roles, by the same labels.
     async fn rules(self, cluster: &Cluster) -> Vec<Value> {
         let labels: &[&str] = match self {
             Self::Edit => &["aggregate-to-edit", "aggregate-to-view"],
@@ -72,7 +72,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Binds a user of his own to the role, in this namespace only.
+    /// Binds a new user to the role, in this namespace only.
     pub async fn bound(cluster: &Cluster, role: Role, namespace: &str) -> Self {
         let (name, user) = (role.name(), format!("{}-{namespace}", role.name()));
         let group = "rbac.authorization.k8s.io";
@@ -97,7 +97,7 @@ impl Actor {
         actor
     }
 
-    /// Whether the API server lets him.
+    /// Whether the API server allows the request.
     pub async fn can(&self, verb: &str, group: &str, resource: &str, namespace: &str) -> bool {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let asked = ResourceAttributes {
@@ -122,20 +122,20 @@ impl Actor {
         Api::namespaced_with(self.client.clone(), text("/metadata/namespace"), &resource)
     }
 
-    /// What the API server says when he creates it.
+    /// The API server's response when the attacker creates the object.
     pub async fn try_create(&self, object: &Value) -> kube::Result<Value> {
         let made: DynamicObject = serde_json::from_value(object.clone()).unwrap();
         self.api_of(object).create(&PostParams::default(), &made).await.map(|o| json!(o))
     }
 
-    /// The same, and nothing is stored.
+    /// Like [`Self::try_create`], as a dry run.
     pub async fn would_create(&self, object: &Value) -> kube::Result<Value> {
         let made: DynamicObject = serde_json::from_value(object.clone()).unwrap();
         let params = PostParams { dry_run: true, ..PostParams::default() };
         self.api_of(object).create(&params, &made).await.map(|o| json!(o))
     }
 
-    /// Creates what the attack needs; that he may is part of the attack.
+    /// Creates an object for the attack; the permission to do so is part of the attack.
     pub async fn create(&self, object: &Value) -> Value {
         let made = self.try_create(object).await;
         made.unwrap_or_else(|e| panic!("{} cannot make {} {}: {e}", self.user, object["kind"], object["metadata"]))
@@ -156,7 +156,7 @@ impl Actor {
         self.api_of(object).delete(name, &DeleteParams::background()).await.unwrap();
     }
 
-    /// A client that is nothing but the bearer of a token of this ServiceAccount, as `kubectl create token` gives it.
+    /// A client that has only a token of this ServiceAccount, as `kubectl create token` creates it.
     pub async fn as_account(&self, account: &str) -> Client {
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         let spec = TokenRequestSpec { audiences: vec![], ..TokenRequestSpec::default() };
@@ -169,7 +169,7 @@ impl Actor {
     }
 }
 
-/// Status code of an answer.
+/// Status code of a response.
 pub fn code<T>(answer: kube::Result<T>) -> u16 {
     match answer {
         Ok(_) => 200,
@@ -178,7 +178,7 @@ pub fn code<T>(answer: kube::Result<T>) -> u16 {
     }
 }
 
-/// What the API server says no with.
+/// Message with which the API server refuses a request.
 pub fn refusal(answer: kube::Result<Value>) -> String {
     match answer {
         Err(kube::Error::Api(status)) if [400, 403, 413, 422].contains(&status.code) => status.message.clone(),

@@ -1,7 +1,7 @@
-//! Rows 1 and 7: objects that cost more to look at than to write.
+//! Rows 1 and 7: objects that cost more to reconcile than to write.
 //!
-//! The definitions bound what is written. An object can be older than they are, or come past them, so the same objects
-//! are also stored under definitions without bounds.
+//! The definitions limit the objects. An object can be older than the limits, or bypass them, so the same objects are
+//! also stored under definitions without limits.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -17,12 +17,12 @@ use super::installed::Webhook;
 use super::jobs;
 use super::scene::{Scene, leading};
 
-/// The operator's limit in the chart is 512 MiB; half of it is left for what else it has to do.
+/// The operator's limit in the chart is 512 MiB; half of it is left for the operator's other work.
 const MEMORY_KIB: u64 = 256 * 1024;
-/// All that is stored is judged by then, on a busy machine and by a program that is not optimized.
+/// All stored objects are judged within this time, on a busy machine and by a debug build.
 const JUDGED_WITHIN: Duration = Duration::from_mins(1);
 
-/// Paths outside of all mounts: an error for each named every mount.
+/// Paths outside of all mounts: the error for each path named every mount.
 fn explosive(namespace: &str, paths: usize, mounts: usize) -> Value {
     let mounts: Vec<Value> =
         (0..mounts).map(|n| json!({ "name": "data", "mountPath": format!("/m{n}{}", "x".repeat(200)) })).collect();
@@ -33,7 +33,7 @@ fn explosive(namespace: &str, paths: usize, mounts: usize) -> Value {
     session
 }
 
-/// Two members, each path of the one compared with each of the other.
+/// Two members: each path of one is compared with each path of the other.
 fn crossed(namespace: &str, paths: usize) -> Value {
     let member = |name: &str| {
         let mut target = jobs::target("PersistentVolumeClaim", "a");
@@ -46,7 +46,7 @@ fn crossed(namespace: &str, paths: usize) -> Value {
         "spec": { "repository": { "name": "repo" }, "members": [member("x"), member("y")] } })
 }
 
-/// 1.2 MB of patterns; nothing is to be done for it.
+/// 1.2 MB of patterns, with no work for the operator.
 fn large(namespace: &str, n: usize) -> Value {
     let mut session = jobs::session(namespace, &jobs::target("PersistentVolumeClaim", "a"));
     session["metadata"]["name"] = format!("large-{n}").into();
@@ -68,7 +68,7 @@ async fn the_definitions_refuse_what_is_too_much_to_look_at() {
     }
 }
 
-/// Definitions without any bound on lengths and counts, as an older version had them.
+/// Runs `body` with definitions without limits on lengths and counts, as in an older version.
 async fn without_bounds<T>(scene: &Scene, body: impl Future<Output = T>) -> T {
     fn strip(schema: &mut Value) {
         if let Some(fields) = schema.as_object_mut() {
@@ -88,7 +88,7 @@ async fn without_bounds<T>(scene: &Scene, body: impl Future<Output = T>) -> T {
         scene.cluster.apply(&crd).await.unwrap();
     }
     let result = AssertUnwindSafe(body).catch_unwind().await;
-    // Whatever came of it, the next test finds the cluster as it was.
+    // Cleans up after every result, so that the next test finds the cluster unchanged.
     for kind in ["RestoreSession", "RestoreBatch"] {
         let api = scene.cluster.api("stash.appscode.com/v1beta1", kind, &scene.a);
         let none = json!({ "metadata": { "finalizers": null } });
@@ -103,14 +103,14 @@ async fn without_bounds<T>(scene: &Scene, body: impl Future<Output = T>) -> T {
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// A figure of a process' memory, in KiB.
+/// A memory figure of a process, in KiB.
 fn memory(pid: u32, which: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the operator has ended");
     let line = status.lines().find(|l| l.starts_with(which)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Stores an object once the API server has taken the definitions up.
+/// Stores an object once the API server uses the new definitions.
 async fn store(attacker: &super::actors::Actor, object: &Value) -> Value {
     eventually("stored", Duration::from_secs(30), || async {
         attacker.try_create(object).await.map_err(|e| e.to_string().chars().take(300).collect())
@@ -130,7 +130,7 @@ async fn an_object_that_explodes_harms_itself_alone() {
             for object in &all {
                 store(&attacker, object).await;
             }
-            // It is there when the operator starts, and again at the next start.
+            // The object exists when the operator starts, and again at the next start.
             for round in ["first", "second"] {
                 let operator = leading(&scene, &[]).await;
                 let victim = scene.victim(round).await;
@@ -156,7 +156,7 @@ async fn an_object_that_explodes_harms_itself_alone() {
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_few_large_objects_are_no_large_operator() {
     const OBJECTS: usize = 10;
-    /// Of 12 MB that are stored.
+    /// Growth allowed for 12 MB of stored objects.
     const MORE_KIB: u64 = 48 * 1024;
     let scene = Scene::alone("large").await;
     let attacker = scene.attacker(Role::Restorer).await;
@@ -187,7 +187,7 @@ async fn a_few_large_objects_are_no_large_operator() {
     .await;
 }
 
-/// 230 KB of patterns that the definitions let in. It waits for a Repository that never comes.
+/// 230 KB of patterns that the definitions admit. The session waits for a Repository that never exists.
 fn waiting(namespace: &str, n: usize) -> Value {
     let mut session = jobs::session(namespace, &jobs::target("PersistentVolumeClaim", "a"));
     session["metadata"]["name"] = format!("waits-{n:02}").into();
@@ -223,13 +223,13 @@ async fn a_namespace_has_so_many_bytes_and_what_is_beyond_is_refused_alone() {
             assert!(said.contains(&format!("Namespace {} would have", scene.a)), "{said}");
         }
     }
-    // 36 of them have 8 MiB.
+    // 36 of these objects together have 8 MiB.
     assert_eq!(refused, OBJECTS - 36);
     let peak = memory(operator.pid(), "VmHWM");
     assert!(peak < MEMORY_KIB, "{peak} KiB");
 }
 
-/// A Job with our labels, and a Deployment, of 12,000 volumes each, 1 MB with what the API server notes of its fields: as types of the API 36 MB.
+/// A Job with our labels, or a Deployment, of 12,000 volumes each: 1 MB with managedFields, 36 MB as types of the API.
 fn swollen(namespace: &str, kind: &str, n: usize) -> Value {
     let volumes: Vec<Value> = (0..12_000).map(|i| json!({ "name": format!("v{i}"), "emptyDir": {} })).collect();
     let pod = json!({ "restartPolicy": if kind == "Job" { "Never" } else { "Always" }, "volumes": volumes,
@@ -259,11 +259,11 @@ async fn the_largest_jobs_and_workloads_are_no_large_operator() {
             attacker.create(&swollen(&scene.a, kind, n)).await;
         }
     }
-    // Somebody asks for a Deployment, so that they are watched.
+    // A session refers to a Deployment, so that the operator watches Deployments.
     let mut session = jobs::session(&scene.a, &jobs::target("Deployment", "swollen-0"));
     session["metadata"]["name"] = "asks".into();
     attacker.create(&session).await;
-    // They are there when the operator starts.
+    // The objects exist when the operator starts.
     let operator = leading(&scene, &[]).await;
     let victim = scene.victim("beside").await;
     scene.goes_well(&victim).await;
@@ -282,7 +282,7 @@ async fn the_largest_jobs_and_workloads_are_no_large_operator() {
     assert!(peak < MEMORY_KIB, "{peak} KiB");
 }
 
-/// Anybody in the network reaches the webhook; this one knows where the API server asks.
+/// Any pod in the network can reach the webhook; this client also knows the path that the API server calls.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_pod_without_credentials_makes_no_large_answer() {

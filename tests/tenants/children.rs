@@ -1,4 +1,4 @@
-//! Rows 2 and 12: Jobs and pods that pass for a step of somebody's run.
+//! Rows 2 and 12: forged Jobs and pods that pose as a step of another tenant's run.
 
 use lifeboat::names::child_name;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::cluster::{condition, message};
 use super::forged::{self, Forged, kept, owned, preflight, restored};
 use super::scene::{Scene, leading, name, real_job, shows, uid};
 
-/// Row 2, first: rt-b's restore said Succeeded with 4711 entries and no Job of its own.
+/// Row 2, first: rt-b's restore reported Succeeded with 4711 entries and without a Job of its own.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn pods_of_another_namespace_end_no_restore() {
@@ -34,7 +34,7 @@ async fn a_pod_of_another_namespace_chooses_no_snapshot() {
     let operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     let real = real_job(&scene.cluster, &victim, "preflight").await;
-    // The same key and name as the Job that is really asked.
+    // The same key and name as the real Job.
     let key = super::jobs::key(&real);
     let pod = Forged::new(&victim, "preflight", &key).pod(real.metadata.name.as_deref().unwrap(), &scene.a);
     forged::run(&scene.cluster, &attacker, &pod, &preflight(&victim)).await;
@@ -42,7 +42,7 @@ async fn a_pod_of_another_namespace_chooses_no_snapshot() {
     scene.goes_well(&victim).await;
 }
 
-/// Row 2, third: the operator deleted rt-b's `victim-cron`, which it had never made.
+/// Row 2, third: the operator deleted rt-b's `victim-cron`, which it had never created.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn no_job_is_deleted_because_another_namespace_has_one_of_its_name() {
@@ -73,7 +73,7 @@ async fn no_job_is_deleted_because_another_namespace_has_one_of_its_name() {
     assert!(now["metadata"]["deletionTimestamp"].is_null(), "{:#}", now["metadata"]);
 }
 
-/// What the page adds: an owner reference was believed, kept from the garbage collector by a finalizer.
+/// An addition of the page: an owner reference was trusted, and a finalizer kept the object from the garbage collector.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn an_owner_in_another_namespace_is_none() {
@@ -90,19 +90,19 @@ async fn an_owner_in_another_namespace_is_none() {
     scene.goes_well(&victim).await;
 }
 
-/// The name that the operator gives the Job of a step of a restore.
+/// The name that the operator gives to the Job of a step of a restore.
 pub fn job_name(session: &Value, step: &str, key: &str, attempt: &str) -> String {
     child_name(&format!("stash-restore-{}-{step}", name(session)), &[&uid(session), key, attempt])
 }
 
-/// Row 12: the session hung at "Resolving snapshots." without a word.
+/// Row 12: the session hung at "Resolving snapshots." without a message.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_job_that_has_the_name_already_is_named_and_not_waited_for() {
     let scene = Scene::enter("taken").await;
     let attacker = scene.attacker(Role::Edit).await;
     let _operator = leading(&scene, &[]).await;
-    // It is made while the claim is missing, so that the names of its Jobs can be known before they are made.
+    // The session is created while the claim is missing, so that the names of its Jobs are known beforehand.
     let mut session = super::jobs::session(&scene.a, &super::jobs::target("PersistentVolumeClaim", "a"));
     session["spec"]["repository"] = json!({ "name": "repo", "namespace": scene.b });
     scene.allow(json!({ "from": "All" })).await;

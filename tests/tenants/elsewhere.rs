@@ -1,4 +1,4 @@
-//! Rows 9, 10, 11 and 13: what one namespace takes from, shows of, or says in the name of another.
+//! Rows 9, 10, 11 and 13: what one namespace takes from another, reveals of another, or reports in the name of another.
 
 use lifeboat::contract::restic::Answer;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use super::installed::Webhook;
 use super::jobs;
 use super::scene::{Scene, leading, real_job, real_jobs, shows};
 
-/// What stands in rt-b's batch, and is nobody else's.
+/// Private content of rt-b's batch.
 const PASSWORD: &str = "hunter2-of-rt-b";
 
 fn shop(scene: &Scene, central: &str) -> Value {
@@ -30,7 +30,7 @@ fn restores_shop(scene: &Scene, name: &str, batch: &str) -> Value {
         "spec": { "backupBatch": { "name": batch, "namespace": scene.b } } })
 }
 
-/// Row 9: the Repository of a central store allows everybody; rt-b allowed nobody.
+/// Row 9: the Repository of a central store allows all namespaces; rt-b allowed none.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_batch_shows_nothing_to_a_namespace_that_its_own_did_not_allow() {
@@ -50,7 +50,7 @@ async fn a_batch_shows_nothing_to_a_namespace_that_its_own_did_not_allow() {
     // Judged: members taken over, waiting, or refused.
     let judged = |o: &Value| ["Stalled", "Reconciling"].iter().any(|c| condition(o, c).0 == "True");
     scene.cluster.until(&session, "judged", judged).await;
-    // A second one is judged after the first: whatever the first was to take, it has.
+    // The second session is judged after the first, so the first has already taken all members that it could.
     let second = attacker.create(&restores_shop(&scene, "again", "shop")).await;
     scene.cluster.until(&second, "judged", judged).await;
     for session in [&session, &second] {
@@ -69,7 +69,7 @@ fn repository(name: &str, namespace: &str, secret: &str) -> Value {
             "s3": { "endpoint": "http://store.invalid", "bucket": "b" } } } })
 }
 
-/// Row 10: whoever knows the name of a bucket kept its data from ever being removed.
+/// Row 10: a tenant who knew the name of a bucket could prevent the deletion of its data forever.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_repository_that_opened_nothing_keeps_no_data() {
@@ -88,14 +88,14 @@ async fn a_repository_that_opened_nothing_keeps_no_data() {
     scene.cluster.until(&victim, "gone", Value::is_null).await;
 }
 
-/// Row 10, the other way round: his own deletion named whose data lies there.
+/// Row 10, the reverse: the deletion of the attacker's Repository revealed whose data the store contains.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_deletion_names_no_repository_of_another_namespace() {
     let scene = Scene::enter("asks").await;
     let attacker = scene.attacker(Role::Edit).await;
     let _operator = leading(&scene, &[]).await;
-    // The victim's has opened the store.
+    // The victim's Repository has opened the store.
     let victim = scene.cluster.get(&scene.repository()).await;
     let list = real_job(&scene.cluster, &victim, "list").await;
     let listed = done(&victim, Answer::Listed { snapshots: 3, written: 3, removed: 0, absent: None });
@@ -115,7 +115,7 @@ async fn a_deletion_names_no_repository_of_another_namespace() {
     assert!(!real_jobs(&scene.cluster, &asks).await.iter().any(wipes));
 }
 
-/// Text of an object's conditions, with what it named itself left out.
+/// Text of an object's conditions, without the names from the object itself.
 fn told(object: &Value, named: &str) -> Vec<(String, String, String)> {
     let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let text = |c: &Value, k: &str| c[k].as_str().unwrap_or_default().replace(named, "X");
@@ -162,7 +162,7 @@ async fn what_is_not_there_and_what_is_not_allowed_read_alike() {
     }
 }
 
-/// Row 11 by the webhook, which any pod can ask.
+/// Row 11 by the webhook, which any pod can call.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn the_webhook_does_not_tell_what_is_there() {
@@ -183,7 +183,7 @@ async fn the_webhook_does_not_tell_what_is_there() {
     assert!(!answers[0].as_ref().is_some_and(|t| t.contains("red-october")), "{answers:?}");
 }
 
-/// Row 13: tags by which Lifeboat finds a run are nobody else's to set.
+/// Row 13: a user may not set the tags by which Lifeboat finds a run.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_backup_does_not_carry_the_tags_of_another_run() {

@@ -1,4 +1,4 @@
-//! Row 5, and what else a run may say of a Repository or in the operator's metrics.
+//! Row 5, and other reports of a run about a Repository or in the operator's metrics.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::forged::{self, Forged, TEXT, failed, owned};
 use super::jobs;
 use super::scene::{Scene, leading, real_job, real_jobs, shows, uid};
 
-/// The victim's Repository stays reachable, and nothing of the attacker's stands in it.
+/// The victim's Repository stays reachable, and contains nothing from the attacker.
 async fn nothing_is_told(scene: &Scene) {
     let victim = scene.victim("after").await;
     scene.goes_well(&victim).await;
@@ -22,7 +22,7 @@ async fn nothing_is_told(scene: &Scene) {
     assert_ne!(condition(&now, "Reachable").0, "False");
 }
 
-/// Makes a Job and its pod for a step of his own session, with the names and owners that the operator gives them.
+/// Creates a Job and its pod for a step of the attacker's own session, with the names and owners of real ones.
 async fn lie(scene: &Scene, attacker: &Actor, session: &Value, outcome: &lifeboat::contract::Outcome) {
     let key = format!("preflight/{}", lifeboat::names::hash_of(&["0/a"]));
     let forged = Forged::new(session, "preflight", &key);
@@ -36,7 +36,7 @@ fn away(session: &Value) -> lifeboat::contract::Outcome {
     failed(session, Class::Transient, reason::REPOSITORY_UNREACHABLE)
 }
 
-/// A session that was let in because the Repository was not there yet, and a pod with its uid.
+/// A session that was admitted because the Repository did not exist yet, and a pod with its uid.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn who_may_not_use_a_repository_says_nothing_of_it() {
@@ -60,7 +60,7 @@ async fn who_may_not_use_a_repository_says_nothing_of_it() {
     assert!(real_jobs(&scene.cluster, &session).await.is_empty());
 }
 
-/// The same with a Job that the session owns, of the right name: that is his own to forge.
+/// The same with a Job of the right name that the session owns: its author can forge this Job.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn who_may_not_use_a_repository_says_nothing_of_it_by_a_job_of_the_right_name() {
@@ -82,7 +82,8 @@ async fn who_may_not_use_a_repository_says_nothing_of_it_by_a_job_of_the_right_n
     nothing_is_told(&scene).await;
 }
 
-/// One who may use it needs no trick: he runs a pod that lies. The Repository asks for itself, in its own words.
+/// A tenant who may use the Repository can simply run a pod that lies. The Repository checks its store itself, and
+/// reports its own result.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn who_may_use_a_repository_does_not_shut_it_by_a_lie() {
@@ -96,7 +97,7 @@ async fn who_may_use_a_repository_does_not_shut_it_by_a_lie() {
     nothing_is_told(&scene).await;
 }
 
-/// Labels of metrics are the operator's words: a run that invents reasons would fill its memory and Prometheus'.
+/// The operator sets the labels of metrics: a run that invents reasons would fill its memory and that of Prometheus.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_run_invents_no_label_of_a_metric() {
@@ -109,7 +110,7 @@ async fn a_run_invents_no_label_of_a_metric() {
     jobs::end(&scene.cluster, &job, &failed(&session, Class::Data, "MalloryWasHere")).await;
     let done = scene.cluster.until_phase(&session, "Failed").await;
     assert!(!done["status"]["conditions"].to_string().contains("\"MalloryWasHere\""), "{:#}", done["status"]);
-    // The status is written first, and counted then.
+    // The status is written before the metrics are updated.
     let counted = async || match operator.page("/metrics").await {
         Some((_, metrics)) if metrics.contains("lifeboat_outcomes_total") => Ok(metrics),
         other => Err(format!("{other:?}")),

@@ -1,4 +1,4 @@
-//! What attackers make to pass for a step of somebody's run, and the node that does what they say.
+//! Objects that attackers forge as a step of another tenant's run, and the node that runs them.
 
 use kube::api::{Api, Patch, PatchParams};
 use lifeboat::contract::restic::{self, Counts, Restored};
@@ -11,9 +11,9 @@ use super::cluster::Cluster;
 use super::jobs;
 use super::scene::{name, uid};
 
-/// What forged restores count.
+/// Count of files in forged restores.
 pub const LIE: u64 = 4711;
-/// What forged failures say, and what must stand nowhere at the victim's.
+/// Text of forged failures, which must not appear in the victim's namespace.
 pub const TEXT: &str = "MALLORY WAS HERE";
 
 /// A claim to be a step of an object.
@@ -27,7 +27,7 @@ pub struct Forged {
 }
 
 impl Forged {
-    /// Of this object, as the operator would mark it.
+    /// A forged step of this object, with the marks that the operator would set.
     pub fn new(of: &Value, step: &'static str, key: &str) -> Self {
         let kind = of["kind"].as_str().unwrap().to_owned();
         Self { step, key: key.to_owned(), attempt: "1".to_owned(), kind, of: of.clone() }
@@ -51,7 +51,7 @@ impl Forged {
         json!({ "apiVersion": "v1", "kind": "Pod", "metadata": self.metadata(object, namespace), "spec": pod_spec() })
     }
 
-    /// A suspended Job with the marks of the step: it costs nothing, and stays.
+    /// A suspended Job with the marks of the step: it uses no resources, and stays.
     pub fn job(&self, object: &str, namespace: &str) -> Value {
         let template = json!({ "metadata": self.metadata(object, namespace), "spec": pod_spec() });
         let mut template = template;
@@ -65,25 +65,25 @@ fn pod_spec() -> Value {
     json!({ "restartPolicy": "Never", "containers": [{ "name": "agent", "image": "localhost/none:1" }] })
 }
 
-/// Says that another object owns this one.
+/// Adds an owner reference to another object.
 pub fn owned(mut object: Value, owner: &Value, controller: bool) -> Value {
     object["metadata"]["ownerReferences"] = json!([{ "apiVersion": owner["apiVersion"], "kind": owner["kind"],
         "name": name(owner), "uid": uid(owner), "controller": controller }]);
     object
 }
 
-/// Keeps the garbage collector from an object whose owner it does not find.
+/// Protects an object from the garbage collector when its owner does not exist.
 pub fn kept(mut object: Value) -> Value {
     object["metadata"]["finalizers"] = json!(["example.com/kept"]);
     object
 }
 
-/// The answer of a preflight that chooses a snapshot for the one host of the one member.
+/// Outcome of a preflight that chooses a snapshot for the one host of the one member.
 pub fn preflight(run: &Value) -> Outcome {
     done(run, Answer::Found(vec![jobs::found(&Part { member: 0, name: "a".into() }, "cd")]))
 }
 
-/// The answer of a restore that did everything.
+/// Outcome of a restore that did everything.
 pub fn restored(run: &Value) -> Outcome {
     let counts = Counts { files: LIE, bytes: 1 };
     done(run, jobs::did(&Restored { planned: counts, restored: counts, ..Restored::default() }))
@@ -97,13 +97,13 @@ pub fn failed(run: &Value, class: Class, reason: &str) -> Outcome {
     Outcome { failure: Some(Failure::new(class, reason, TEXT)), answer: None, ..done(run, restic::Answer::Probed) }
 }
 
-/// The attacker makes the pod, and the node runs it: it ends with what he had it write.
+/// The attacker creates the pod, and the node runs it: it ends with the attacker's outcome.
 pub async fn run(cluster: &Cluster, attacker: &Actor, pod: &Value, outcome: &Outcome) {
     attacker.create(pod).await;
     end(cluster, pod, outcome).await;
 }
 
-/// What a kubelet writes when a pod has ended.
+/// Sets the pod's status as a kubelet does when a pod has ended.
 pub async fn end(cluster: &Cluster, pod: &Value, outcome: &Outcome) {
     let at = "2026-11-20T00:00:00Z";
     let failed = outcome.failure.is_some();

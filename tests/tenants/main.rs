@@ -1,9 +1,9 @@
-//! Tenants that attack: another namespace, the operator, or a right that they do not have.
+//! Tenants that attack another namespace or the operator, or that try to get a right that they do not have.
 //!
-//! `make test-tenants` starts an API server and runs them. Each attacker is impersonated, so that the API server's
-//! own RBAC decides what he can write; what he would have a node do (run a pod that lies) the test does for him. They run
-//! beside each other as those of the API tier do; the operator of each works in the namespaces of both tenants.
-//! Assertions are on the victim. SECURITY.md says which test shows what.
+//! `make test-tenants` starts an API server and runs the tests. Each attacker is impersonated, so that the API server's
+//! own RBAC decides what the attacker can write. The test itself plays the node of the attacker (it runs a pod that
+//! lies). The tests run in parallel like those of the API tier; the operator of each works in the namespaces of both
+//! tenants. Assertions are about the victim. SECURITY.md lists the test for each attack.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! Row 3: who holds the places on a Repository.
+//! Row 3: the holders of the slots of a Repository.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::forged::Forged;
 use super::jobs;
 use super::scene::{Scene, leading, real_job, real_jobs};
 
-/// So many Jobs at once may work on a Repository.
+/// Number of Jobs that may work on a Repository at once.
 const PLACES: usize = 4;
-/// Who holds places is written every 30 seconds.
+/// The holders of slots are written to the status every 30 seconds.
 const TOLD_WITHIN: Duration = Duration::from_secs(45);
 const FLAGS: [&str; 2] = ["--jobs-per-repository", "4"];
 
-/// Suspended Jobs that say they work on the victim's Repository, one more than there are places.
+/// Creates suspended Jobs that claim to work on the victim's Repository, one more than there are slots.
 async fn pretend(scene: &Scene, attacker: &super::actors::Actor, of: &Value) {
     for n in 0..=PLACES {
         let mut job = Forged::new(of, "restore", &format!("restore/0/{n}")).job(&format!("place-{n}"), &scene.a);
@@ -26,7 +26,7 @@ async fn pretend(scene: &Scene, attacker: &super::actors::Actor, of: &Value) {
     }
 }
 
-/// Something of that kind and that no session owns.
+/// An object of that kind that does not exist, so that no session owns the Jobs.
 fn nobody(kind: &str) -> Value {
     json!({ "kind": kind, "metadata": { "name": "nobody", "uid": "11111111-2222-3333-4444-555555555555" } })
 }
@@ -37,7 +37,7 @@ async fn jobs_that_no_session_owns_hold_no_place() {
     let scene = Scene::enter("places").await;
     let attacker = scene.attacker(Role::Edit).await;
     pretend(&scene, &attacker, &nobody("RestoreSession")).await;
-    // One that starts lists what is there before it looks at anything.
+    // An operator that starts lists all Jobs before it reconciles.
     let _operator = leading(&scene, &FLAGS).await;
     let victim = scene.victim("run").await;
     scene.goes_well(&victim).await;
@@ -69,7 +69,7 @@ async fn jobs_in_the_name_of_the_victims_own_session_hold_no_place() {
     real_job(&scene.cluster, &first, "preflight").await;
     pretend(&scene, &attacker, &first).await;
     scene.goes_well(&first).await;
-    // By now the watch has brought them.
+    // By now the watch has delivered the Jobs.
     let second = scene.victim("second").await;
     scene.goes_well(&second).await;
 }
@@ -83,7 +83,7 @@ async fn one_namespace_does_not_take_every_place_of_a_shared_repository() {
     scene.allow(json!({ "from": "All" })).await;
     let _operator = leading(&scene, &FLAGS).await;
     for n in 0..2 * PLACES {
-        // Each a target of its own, so that none waits for another.
+        // Each session has its own target, so that none waits for another.
         let claim = format!("a-{n}");
         attacker
             .create(&json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim",
@@ -107,7 +107,7 @@ async fn one_namespace_does_not_take_every_place_of_a_shared_repository() {
     .await;
     let victim = scene.victim("run").await;
     scene.goes_well(&victim).await;
-    // Its owner sees who holds the rest.
+    // The owner of the Repository sees the holders of the other slots.
     eventually("it names who holds the places", TOLD_WITHIN, || async {
         let slots = scene.cluster.get(&scene.repository()).await["status"]["slots"].clone();
         if slots["holders"].to_string().contains(&scene.a) { Ok(()) } else { Err(slots.to_string()) }

@@ -1,4 +1,4 @@
-//! Row 4: what is left of a permission that was taken back, and how long a run may last.
+//! Row 4: remains of a permission that was revoked, and the longest time of a run.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
@@ -12,7 +12,7 @@ use super::actors::{Actor, Role, code};
 use super::cluster::{SOON, eventually};
 use super::scene::{Scene, leading, real_job, real_jobs, uid};
 
-/// A run that may use the victim's Repository and never gets anywhere, and a client with the token of its Jobs.
+/// A run that may use the victim's Repository and never makes progress, and a client with the token of its Jobs.
 async fn kept_open(scene: &Scene, attacker: &Actor, name: &str) -> (Value, Client) {
     let mut session = scene.restore_from_victim(name);
     session["spec"]["timeOut"] = "100h".into();
@@ -30,7 +30,7 @@ async fn kept_open(scene: &Scene, attacker: &Actor, name: &str) -> (Value, Clien
     (session, bearer)
 }
 
-/// Nothing of the run is left: no Secret, no right, no Job.
+/// Nothing of the run remains: no Secret, no right, no Job.
 async fn all_is_taken_back(scene: &Scene, session: &Value, bearer: &Client) {
     right_is_taken_back(scene, session, bearer).await;
     eventually("its Jobs are stopped", SOON, || async {
@@ -42,7 +42,7 @@ async fn all_is_taken_back(scene: &Scene, session: &Value, bearer: &Client) {
     .await;
 }
 
-/// Jobs go with their owner, by Kubernetes' own hand, which is not here.
+/// Checks only the right: the garbage collector, which does not run here, deletes the Jobs with their owner.
 async fn right_is_taken_back(scene: &Scene, session: &Value, bearer: &Client) {
     let secrets = Api::<Secret>::namespaced(bearer.clone(), &scene.b);
     eventually("the Secret cannot be read any more", SOON, || async {
@@ -63,12 +63,12 @@ async fn the_secret_cannot_be_read_after_the_policy_is_taken_back() {
     let (session, bearer) = kept_open(&scene, &attacker, "open").await;
     scene.allow(json!({ "from": "Same" })).await;
     all_is_taken_back(&scene, &session, &bearer).await;
-    // A new value is nobody's either.
+    // A new value of the Secret cannot be read either.
     let secret =
         json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "secret", "namespace": scene.b } });
     scene.cluster.patch(&secret, json!({ "stringData": { "RESTIC_PASSWORD": "rotated" } })).await.unwrap();
     assert_eq!(code(Api::<Secret>::namespaced(bearer, &scene.b).get("secret").await), 403);
-    // And it does not begin again.
+    // The run does not start again.
     let victim = scene.victim("run").await;
     scene.goes_well(&victim).await;
     assert!(real_jobs(&scene.cluster, &session).await.iter().all(|j| j.metadata.deletion_timestamp.is_some()));
@@ -96,7 +96,7 @@ async fn a_session_that_is_deleted_leaves_no_right() {
     let (scene, attacker) = Scene::shared("deleted").await;
     let _operator = leading(&scene, &[]).await;
     let (session, bearer) = kept_open(&scene, &attacker, "open").await;
-    // A finalizer of his own keeps the object: the right must go all the same.
+    // The attacker's own finalizer keeps the object: the right must be removed all the same.
     let finalizers: Vec<Value> = attacker.get(&session).await["metadata"]["finalizers"].as_array().unwrap().clone();
     let more = [finalizers, vec![json!("example.com/kept")]].concat();
     attacker.patch(&session, json!({ "metadata": { "finalizers": more } })).await.unwrap();
@@ -107,7 +107,8 @@ async fn a_session_that_is_deleted_leaves_no_right() {
     all_is_taken_back(&scene, &session, &bearer).await;
 }
 
-/// Whoever may change a session may take its finalizer off, and delete it before the operator puts that back.
+/// A user who may change a session can remove its finalizer, and delete it before the operator adds the finalizer
+/// again.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_session_that_goes_without_its_finalizer_leaves_no_right() {
@@ -121,12 +122,12 @@ async fn a_session_that_goes_without_its_finalizer_leaves_no_right() {
     operator.freeze();
     let_go(&session).await;
     operator.thaw();
-    // It may have lost its Lease over this, and ends then; a kubelet would start it again.
+    // The operator may have lost its Lease in the meantime, and then exits; a kubelet would restart it.
     eventually("it leads", SOON, || async { if operator.leads().await { Ok(()) } else { Err("no".to_owned()) } }).await;
     right_is_taken_back(&scene, &session, &bearer).await;
-    // One that stays, and has the name of one that went.
+    // A session that stays, and has the name of a deleted one.
     let (other, of_other) = kept_open(&scene, &attacker, "frozen").await;
-    // And while there is no operator.
+    // The same while no operator runs.
     let (session, bearer) = kept_open(&scene, &attacker, "away").await;
     drop(operator);
     let_go(&session).await;
@@ -136,7 +137,7 @@ async fn a_session_that_goes_without_its_finalizer_leaves_no_right() {
     assert_eq!(code(secrets.get("secret").await), 200, "{}", uid(&other));
 }
 
-/// In 2036 the right was to end.
+/// The right was valid until 2036.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn no_run_lasts_ten_years() {

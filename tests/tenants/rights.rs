@@ -1,4 +1,4 @@
-//! Row 6: who may create a session, and who may run code, are two.
+//! Row 6: the permission to create a session is separate from the permission to run code.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::installed::Webhook;
 use super::jobs;
 use super::scene::{Scene, leading, real_job};
 
-/// Settings by which whoever writes them runs code, reads a Secret, or gets a right that he does not have.
+/// Settings with which their author runs code, reads a Secret, or gets a right that the author does not have.
 fn settings() -> Vec<(&'static str, Value)> {
     let container = |field: &str, value: Value| json!({ "container": { field: value } });
     let pod = |field: &str, value: Value| json!({ "pod": { field: value } });
@@ -47,7 +47,7 @@ fn with(scene: &Scene, name: &str, settings: &Value) -> Value {
     session
 }
 
-/// The same in a member of a batch.
+/// The same settings in a member of a batch.
 fn member(scene: &Scene, name: &str, settings: &Value) -> Value {
     json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreBatch",
         "metadata": { "name": name, "namespace": scene.a },
@@ -74,7 +74,7 @@ async fn who_may_only_restore_runs_no_code_and_reads_no_secret() {
             }
         }
     }
-    // What does none of this is his to create, and who may run pods anyway loses nothing.
+    // The restorer may create a session without such settings, and a user who may run pods anyway loses nothing.
     restorer.would_create(&with(&scene, "plain", &json!({}))).await.unwrap();
     let harmless = json!({ "container": { "env": [{ "name": "TZ", "value": "UTC" }],
         "resources": { "limits": { "memory": "1Gi" } } }, "pod": { "nodeSelector": { "disk": "fast" } } });
@@ -85,7 +85,7 @@ async fn who_may_only_restore_runs_no_code_and_reads_no_secret() {
     assert!(let_in.is_empty(), "let in: {let_in:#?}");
 }
 
-/// A pod in the network that asks the webhook in the name of somebody else, for a seal to put on an object of its own.
+/// A pod in the network calls the webhook in the name of another user, to get a seal for its own object.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_pod_gets_no_seal_in_the_name_of_an_administrator() {
@@ -105,11 +105,11 @@ async fn a_pod_gets_no_seal_in_the_name_of_an_administrator() {
     webhook.remove(&scene.cluster).await;
     let (of_api_server, of_others) = answers.split_last().unwrap();
     assert!(of_others.iter().all(|a| a.starts_with("HTTP/1.1 404") && !a.contains("patch")), "{of_others:#?}");
-    // The same review is good where it comes from the API server.
+    // The same review is accepted from the API server.
     assert!(of_api_server.starts_with("HTTP/1.1 200") && of_api_server.contains("JSONPatch"), "{of_api_server}");
 }
 
-/// Nobody says then as whom it was written.
+/// Without the webhook, the author of an object is unknown.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn without_the_webhook_no_session_runs_code() {
@@ -136,7 +136,7 @@ async fn without_the_webhook_no_session_runs_code() {
     assert!(all.is_empty(), "{:?}", all.iter().map(jobs::session_of).collect::<Vec<_>>());
 }
 
-/// Where its agent writes, what it is told and what it runs is not for the user to say.
+/// A user must not set where the agent writes, its task, or the programs that it runs.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn the_agents_own_variables_are_not_the_users() {
@@ -151,7 +151,7 @@ async fn the_agents_own_variables_are_not_the_users() {
         "LIFEBOAT_KUBECONFIG",
         "LIFEBOAT_TASK",
         "LIFEBOAT_ANYTHING",
-        // A library in the volume that is restored would run in the agent.
+        // A library in the restored volume would run in the agent.
         "LD_PRELOAD",
         "LD_LIBRARY_PATH",
         "LD_AUDIT",

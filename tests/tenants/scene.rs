@@ -1,4 +1,4 @@
-//! Two namespaces: `rt-a` of the attacker and `rt-b` of the victim, and what the victim does meanwhile.
+//! Two namespaces: `rt-a` of the attacker and `rt-b` of the victim, and the actions of the victim.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use super::cluster::{Cluster, SOON, eventually};
 use super::jobs::{self, ground, session, target};
 use super::operator::{Operator, STEADY};
 
-/// Id of the snapshot that an honest preflight answers with, and what an honest restore counts.
+/// Count of files in an honest restore.
 pub const HONEST_FILES: i64 = 7;
 
-/// For so long after its start the operator puts looks off at runs that only wait for their Jobs: 5 s from when its stores
-/// are filled, and the time until then.
+/// Time after its start in which the operator postpones reconciles of runs that only wait for their Jobs: 5 s from when
+/// its caches are filled, and the time until then.
 const STARTS_FOR: Duration = Duration::from_secs(8);
 
 pub struct Scene {
@@ -33,7 +33,7 @@ impl Scene {
         Self::of(Cluster::enter().await, name).await
     }
 
-    /// One that others must not see: it changes the definitions.
+    /// A scene with the cluster to itself: it changes the definitions.
     pub async fn alone(name: &str) -> Self {
         Self::of(Cluster::enter_alone().await, name).await
     }
@@ -45,7 +45,8 @@ impl Scene {
         Self { cluster, a, b }
     }
 
-    /// The same where everybody may use the victim's Repository, and the attacker, with `edit`, has a claim to restore into.
+    /// A scene in which all may use the victim's Repository, and the attacker, with `edit`, has a claim to restore
+    /// into.
     pub async fn shared(name: &str) -> (Self, Actor) {
         let scene = Self::enter(name).await;
         let attacker = scene.attacker(Role::Edit).await;
@@ -54,7 +55,7 @@ impl Scene {
         (scene, attacker)
     }
 
-    /// One with this role in the attacker's namespace, who has no right in the victim's.
+    /// An attacker with this role in the attacker's namespace, and without any right in the victim's.
     pub async fn attacker(&self, role: Role) -> Actor {
         let actor = Actor::bound(&self.cluster, role, &self.a).await;
         for (group, resource) in [("", "pods"), ("batch", "jobs"), ("stash.appscode.com", "restoresessions")] {
@@ -64,7 +65,7 @@ impl Scene {
         actor
     }
 
-    /// A claim for restores of the attacker's own.
+    /// Creates a claim for the attacker's own restores.
     pub async fn claim_of_attacker(&self, attacker: &Actor) {
         attacker
             .create(&json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim",
@@ -73,7 +74,7 @@ impl Scene {
             .await;
     }
 
-    /// A restore of the attacker's that names the victim's Repository.
+    /// A restore of the attacker that names the victim's Repository.
     pub fn restore_from_victim(&self, name: &str) -> Value {
         let mut object = session(&self.a, &target("PersistentVolumeClaim", "a"));
         object["metadata"]["name"] = name.into();
@@ -87,21 +88,21 @@ impl Scene {
             "metadata": { "name": "repo", "namespace": self.b } })
     }
 
-    /// Whom the victim lets use its Repository.
+    /// Sets the namespaces that may use the victim's Repository.
     pub async fn allow(&self, allowed: Value) {
         let policy = json!({ "spec": { "usagePolicy": { "allowedNamespaces": allowed } } });
         self.cluster.patch(&self.repository(), policy).await.unwrap();
     }
 
-    /// A restore of the victim's, stored.
+    /// Creates a restore of the victim.
     pub async fn victim(&self, name: &str) -> Value {
         let mut object = session(&self.b, &target("PersistentVolumeClaim", "a"));
         object["metadata"]["name"] = name.into();
         self.cluster.apply(&object).await.unwrap()
     }
 
-    /// Waits until the operator has looked at an object as everything is now. A look may be on its way, and one more be
-    /// due: of three that are asked for one after the other, one began after this.
+    /// Waits until the operator has reconciled an object in the present state. One reconcile may be running, and
+    /// another may be queued: of three that are requested one after the other, at least one began after this call.
     pub async fn looked_at(&self, operator: &Operator, object: &Value) {
         let kind = object["kind"].as_str().unwrap();
         let process = format!("/proc/{}", operator.pid());
@@ -122,7 +123,7 @@ impl Scene {
         }
     }
 
-    /// Plays node and Job controller for the victim's own Jobs, and sees that it ends with what those did.
+    /// Plays node and Job controller for the victim's own Jobs, and checks that the session ends with their results.
     pub async fn goes_well(&self, session: &Value) -> Value {
         for step in ["preflight", "restore/"] {
             let job = real_job(&self.cluster, session, step).await;
@@ -136,14 +137,14 @@ impl Scene {
     }
 }
 
-/// The operator, leading, without the webhook.
+/// The leading operator, without the webhook.
 pub async fn leading(scene: &Scene, flags: &[&str]) -> Operator {
     let operator = Operator::start_in(&scene.cluster, "test", &[&STEADY, flags].concat());
     operator.leads_within(SOON * 2).await;
     operator
 }
 
-/// Looks at objects of a kind that the operator has counted.
+/// Number of reconciles of a kind, from the operator's metrics.
 async fn looks(operator: &Operator, kind: &str) -> u64 {
     let (_, text) = operator.page("/metrics").await.unwrap();
     let of_kind = format!("lifeboat_reconciles_total{{kind=\"{kind}\"");
@@ -159,7 +160,7 @@ pub fn name(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap()
 }
 
-/// Jobs that the operator made for an object: those that it owns, in its namespace.
+/// Jobs that the operator created for an object: those that the object owns, in its namespace.
 pub async fn real_jobs(cluster: &Cluster, object: &Value) -> Vec<Job> {
     let namespace = object["metadata"]["namespace"].as_str().unwrap();
     let all = Api::<Job>::namespaced(cluster.client.clone(), namespace).list(&ListParams::default()).await.unwrap();
@@ -168,7 +169,7 @@ pub async fn real_jobs(cluster: &Cluster, object: &Value) -> Vec<Job> {
     all.items.into_iter().filter(is_real).collect()
 }
 
-/// Waits for the Job of a step that the operator makes for an object.
+/// Waits for the Job of a step that the operator creates for an object.
 pub async fn real_job(cluster: &Cluster, object: &Value, step: &str) -> Job {
     let key = |j: &Job| j.annotations().get(annotation::STEP_KEY).cloned().unwrap_or_default();
     eventually(&format!("a Job of {step} of {}", name(object)), SOON * 2, || async {
@@ -180,7 +181,7 @@ pub async fn real_job(cluster: &Cluster, object: &Value, step: &str) -> Job {
     .await
 }
 
-/// Whether this text stands anywhere in an object, but in what its author wrote himself.
+/// Whether this text appears in the status of an object, which its author does not write.
 pub fn shows(object: &Value, text: &str) -> bool {
     object["status"].to_string().contains(text)
 }

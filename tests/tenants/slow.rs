@@ -1,4 +1,4 @@
-//! Row 8: who connects and says little.
+//! Row 8: clients that connect and send little.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use super::cluster::{SOON, eventually};
 use super::installed::Webhook;
 use super::scene::{Scene, leading};
 
-/// A request that is not complete by then is given up. Wanted are 5 seconds; this is for a busy machine.
+/// A request that is not complete by then is aborted. The target is 5 seconds; this limit is for a busy machine.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(20);
-/// More than the webhook takes at once.
+/// More connections than the webhook accepts at once.
 const MANY: usize = 300;
 
-/// Waits until the other side has closed all of these.
+/// Waits until the other side has closed all these connections.
 async fn closed(connections: Vec<TcpStream>) {
     let all = connections.into_iter().map(|mut stream| async move {
         let mut byte = [0; 1];
@@ -60,7 +60,7 @@ async fn half_a_handshake_does_not_keep_the_webhook() {
     drop(connections);
 }
 
-/// Somebody new, as an API server that has just started, is answered.
+/// A new client, such as an API server that has just started, gets a response.
 async fn is_answered(webhook: &Webhook) {
     eventually("the webhook answers", GIVEN_UP_WITHIN, || async {
         let asked = async {
@@ -78,16 +78,16 @@ async fn is_answered(webhook: &Webhook) {
     .await;
 }
 
-/// The heads are sent at once, and the body byte by byte.
+/// The client sends the headers at once, and the body byte by byte.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn half_a_review_does_not_keep_the_webhook() {
     let scene = Scene::enter("review").await;
     let webhook = Webhook::install(&scene.cluster).await;
-    // Even who knows where the API server asks.
+    // This also holds for a client that knows the path of the API server.
     let path = webhook.path("validate", "restoresessions");
     let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{{");
-    // The place of the API server's own connection is free once that has been idle for a while.
+    // The slot of the API server's own connection is free once that connection has been idle for a while.
     let (mut connections, mut refused) = (vec![], 0);
     while connections.len() < MANY && refused < 8 {
         let begin = async {
@@ -96,20 +96,20 @@ async fn half_a_review_does_not_keep_the_webhook() {
             stream.flush().await.ok()?;
             Some(stream)
         };
-        // Past the webhook's bound nobody gets a handshake.
+        // Beyond the webhook's limit, a client gets no handshake.
         match tokio::time::timeout(Duration::from_secs(2), begin).await {
             Ok(Some(stream)) => connections.push(stream),
             _ => refused += 1,
         }
     }
     assert!(connections.len() > MANY / 2, "{} connections", connections.len());
-    // A byte now and then is no progress.
+    // A single byte now and then does not count as progress.
     let drip = tokio::spawn(async move {
         loop {
             for stream in &mut connections {
                 let _ = stream.write_all(b" ").await;
                 let _ = stream.flush().await;
-                // What the other side says is taken, as a client does that is only slow.
+                // The client reads the response, like a client that is only slow.
                 let _ = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut [0; 64])).await;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;

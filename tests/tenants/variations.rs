@@ -1,4 +1,4 @@
-//! Attacks that the table of tenants does not name.
+//! Attacks that are not in the table of tenants.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -17,7 +17,7 @@ use super::forged::{self, Forged, TEXT, done, failed, kept, owned, preflight, re
 use super::jobs;
 use super::scene::{Scene, leading, real_job, real_jobs, shows, uid};
 
-/// The exact name, labels, annotations and owner of the Job that is to come, one namespace beside.
+/// The exact name, labels, annotations and owner of the next Job, in another namespace.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_job_with_the_right_name_in_another_namespace_is_none() {
@@ -40,7 +40,7 @@ async fn a_job_with_the_right_name_in_another_namespace_is_none() {
     scene.goes_well(&victim).await;
 }
 
-/// A pod that names the victim's real Job its owner, by the uid that `view` shows.
+/// A pod whose owner reference names the victim's real Job, by the uid that `view` shows.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_pod_of_another_namespace_is_no_pod_of_a_real_job() {
@@ -80,7 +80,7 @@ async fn no_number_of_an_attempt_stops_or_ends_anything() {
     scene.goes_well(&victim).await;
 }
 
-/// A lie of a failure: the victim's run must not fail, nor be tried again.
+/// A forged failure: the victim's run must not fail, nor be retried.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_failure_of_another_namespace_fails_no_run() {
@@ -101,7 +101,7 @@ async fn a_failure_of_another_namespace_fails_no_run() {
     assert!(!shows(&done, TEXT) && !shows(&scene.cluster.get(&scene.repository()).await, TEXT));
 }
 
-/// A pod that never ends, with the victim's uid: the way out must not wait for it.
+/// A pod that never ends, with the victim's uid: the teardown must not wait for it.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_run_is_deleted_and_canceled_without_waiting_for_pods_of_others() {
@@ -186,7 +186,7 @@ async fn pods_of_another_namespace_make_no_backup() {
     assert!(!shows(&now, &"cd".repeat(32)), "{:#}", now["status"]);
 }
 
-/// A Repository's own Jobs: a list that was never made, and its data "removed".
+/// Jobs of a Repository itself: a list that was never made, and a forged removal of its data.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn pods_of_another_namespace_neither_list_nor_wipe_a_repository() {
@@ -217,7 +217,7 @@ async fn pods_of_another_namespace_neither_list_nor_wipe_a_repository() {
     scene.cluster.until(&repository, "gone", Value::is_null).await;
 }
 
-/// A run of the attacker's, for which he may forge what he likes, is one of another uid.
+/// A run of the attacker with the same name has another uid. The attacker may forge anything for it.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_session_of_the_same_name_is_another() {
@@ -233,7 +233,7 @@ async fn a_session_of_the_same_name_is_another() {
     own["metadata"]["labels"] = json!({ lifeboat::names::label::SESSION_UID: uid(&victim),
         lifeboat::names::label::SESSION_KIND: "RestoreSession", lifeboat::names::label::STEP: "restore" });
     let own = attacker.create(&own).await;
-    // Labels of a session are handed down to its Jobs: not these.
+    // Labels of a session are copied to its Jobs, except for these.
     let job = real_job(&scene.cluster, &own, "preflight").await;
     assert_eq!(job.labels()[lifeboat::names::label::SESSION_UID], uid(&own));
     assert_eq!(jobs::key(&job), jobs::key(&real_job(&scene.cluster, &victim, "preflight").await));
@@ -244,7 +244,7 @@ async fn a_session_of_the_same_name_is_another() {
     scene.goes_well(&victim).await;
 }
 
-/// One namespace cancels its own; the others that use the Repository go on.
+/// One namespace cancels its own session; the other users of the Repository continue.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_cancel_is_of_one_session_of_a_shared_repository() {
@@ -268,7 +268,7 @@ fn real_with_kind(job: &k8s_openapi::api::batch::v1::Job) -> Value {
     job
 }
 
-/// The ServiceAccount of a grant, made first: the right that it is given ends all the same, and so does the account.
+/// The ServiceAccount of a grant, created first by the attacker: the operator still removes its right and the account.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn an_account_that_was_there_first_keeps_no_right() {
@@ -276,7 +276,7 @@ async fn an_account_that_was_there_first_keeps_no_right() {
     let attacker = scene.attacker(Role::Edit).await;
     scene.allow(json!({ "from": "All" })).await;
     let _operator = leading(&scene, &[]).await;
-    // Its claim is missing, so that nothing is made yet, but what it will be named can be known.
+    // The claim is missing, so nothing is created yet, but the future names are known.
     let session = attacker.create(&scene.restore_from_victim("first")).await;
     scene.cluster.until_phase(&session, "Pending").await;
     let id = Identity {
@@ -301,7 +301,7 @@ async fn an_account_that_was_there_first_keeps_no_right() {
     let bindings = Api::<RoleBinding>::namespaced(scene.cluster.client.clone(), &scene.b);
     let of_run = ListParams::default().labels(&format!("{}={}", lifeboat::names::label::SESSION_UID, uid(&session)));
     eventually("nothing can be read", SOON, || async {
-        // Without the account its token is none.
+        // Without the account, its token is invalid.
         let answer = code(secrets.get("secret").await);
         let left = bindings.list(&of_run).await.unwrap().items.len();
         if [401, 403].contains(&answer) && left == 0 { Ok(()) } else { Err(format!("{answer}, {left} bindings")) }
@@ -313,7 +313,7 @@ async fn an_account_that_was_there_first_keeps_no_right() {
     assert!(unmade, "what the operator made for the run is gone with it");
 }
 
-/// Claims of others are no claims of the victim's, whatever they are named.
+/// Claims of other namespaces do not affect the victim's claims, whatever their names.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_job_of_another_namespace_holds_no_claim() {
@@ -330,7 +330,7 @@ async fn a_job_of_another_namespace_holds_no_claim() {
     scene.goes_well(&victim).await;
 }
 
-/// In one namespace: a Job of nobody's, by whoever may create Jobs there but no sessions, holds no claim for ever.
+/// In one namespace: a Job without a session, by a user who may create only Jobs there, holds no claim forever.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_job_of_no_session_holds_no_claim_of_its_own_namespace() {
@@ -347,7 +347,7 @@ async fn a_job_of_no_session_holds_no_claim_of_its_own_namespace() {
     scene.goes_well(&victim).await;
 }
 
-/// What no path, argument or line can hold is refused; what only looks like another name is another name.
+/// An alias that no path, argument or line can hold is refused; a lookalike of another name is a different name.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn an_alias_is_refused_or_taken_as_it_is() {
@@ -377,7 +377,7 @@ async fn an_alias_is_refused_or_taken_as_it_is() {
     }
 }
 
-/// Numbers at the edge of what fits are no way to end the operator.
+/// Numbers at the limits of their types must not end the operator.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn no_number_ends_the_operator() {
@@ -410,7 +410,7 @@ async fn no_number_ends_the_operator() {
     scene.goes_well(&victim).await;
 }
 
-/// Whoever may use a Repository is told nothing that another of its users was told.
+/// A user of a Repository sees no messages to other users of it.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn what_one_tenants_run_says_stands_in_no_status_of_anothers() {

@@ -1,7 +1,7 @@
 //! Which file names which, and files that name each other in a circle.
 //!
-//! Read are `use` trees and paths in the middle of code. Who only passes a name on with a `use` of its own is left out:
-//! the file that has the item is meant. Names that come by `*` are those of the file that passes them on.
+//! Reads `use` trees and paths in the middle of code. A file that only re-exports a name with `use` is left out: the
+//! file that contains the item counts. Names that are imported with `*` count for the file that re-exports them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,11 +9,11 @@ use std::path::Path;
 /// The path of a module, below the crate.
 pub type Module = Vec<String>;
 
-/// The modules of a crate, and where their names lead.
+/// The modules of a crate, and the origin of their names.
 pub struct House {
     /// By module, without comments and unit tests.
     pub code: BTreeMap<Module, String>,
-    /// Names that a module has from elsewhere, and where they are from.
+    /// Names that a module imports, and the module that each comes from.
     imports: BTreeMap<Module, BTreeMap<String, Module>>,
 }
 
@@ -28,7 +28,7 @@ impl House {
         house
     }
 
-    /// Everything that a module names from the crate, wherever in it: paths from the crate down, and what each is called.
+    /// All names of the crate that a module uses anywhere: paths from the crate down, and the local name of each.
     pub fn names(&self, module: &Module, code: &str) -> Vec<(Module, String)> {
         let below = |m: &&Module| m.len() == module.len() + 1 && m.starts_with(module);
         let children = self.code.keys().filter(below).filter_map(|m| m.last());
@@ -55,7 +55,7 @@ impl House {
         statements.flat_map(|s| self.names(module, s)).map(|(path, name)| (name, path)).collect()
     }
 
-    /// The module that has what a path names: past those that only pass it on.
+    /// The module that contains the item of a path: modules that only re-export it are skipped.
     fn home(&self, path: &[String], steps: usize) -> Option<Module> {
         let depth = (0..=path.len()).rev().find(|n| self.code.contains_key(&path[..*n]))?;
         let (module, rest) = path.split_at(depth);
@@ -77,7 +77,7 @@ impl House {
         self.code.iter().map(|(module, code)| (module, of(module, code))).collect()
     }
 
-    /// Modules that import each other, each with all of its circle.
+    /// Modules that import each other, each with its complete circle.
     pub fn circles(&self) -> BTreeSet<BTreeSet<Module>> {
         let edges = self.edges();
         let reach = |from: &Module| {
@@ -122,7 +122,7 @@ fn absolute(module: &Module, path: &[String]) -> Module {
     base
 }
 
-/// As [`tree`], with paths of any depth, and what each is called.
+/// Like [`tree`], with paths of any depth, and the local name of each.
 fn whole_tree<'a>(text: &'a str, prefix: &[String], paths: &mut Vec<(Module, String)>) -> &'a str {
     let text = text.trim_start();
     if let Some(mut rest) = text.strip_prefix('{') {
@@ -173,11 +173,11 @@ fn the_finder_of_circles_finds() {
     // By self, by the name of a child alone, and under another name.
     assert_eq!(circles(&[("m.rs", "use self::n::N as O;"), ("m/n.rs", "use super::T;")]), ["m m::n"]);
     assert_eq!(circles(&[("m.rs", "fn f() { n::g() }"), ("m/n.rs", "fn g(_: super::T) {}")]), ["m m::n"]);
-    // Whoever passes a name on is no part of it.
+    // A module that only re-exports a name is not part of the circle.
     let facade = ("m/mod.rs", "mod x;\nmod y;\npub use self::x::X;\npub use y::{Y as Z};");
     assert_eq!(circles(&[facade, ("m/x.rs", ""), ("m/y.rs", "use super::X;")]), Vec::<String>::new());
     assert_eq!(circles(&[facade, ("m/x.rs", "use crate::m::Z;"), ("m/y.rs", "use super::X;")]), ["m::x m::y"]);
-    // Unit tests do not count, at the end of a file or in one of their own; nor does somebody else's crate.
+    // Unit tests do not count, at the end of a file or in a separate file; nor does another crate.
     let tested = "#[cfg(test)]\nmod tests {\n    use crate::b::B;\n}";
     assert_eq!(circles(&[("a.rs", tested), ("b.rs", "use crate::a::A;")]), Vec::<String>::new());
     assert_eq!(circles(&[("a/tests.rs", "use crate::b::B;"), ("b.rs", "use crate::a::tests;")]), Vec::<String>::new());

@@ -1,11 +1,11 @@
-//! Every outcome fits its message, and nothing that matters is lost by it.
+//! Every outcome fits its message, and nothing important is lost.
 
 use proptest::prelude::*;
 
 use crate::contract::outcome::*;
 use crate::contract::restic::{Detail, MOST_PATHS, MOST_PINS, PinnedSnapshot, Pins, SnapshotMade, unpack_made};
 
-/// A name as long as a node's, behind an alias.
+/// Length of a host name with an alias and a node name of maximum length.
 const HOST: usize = 320;
 
 fn outcome(failure: Option<Failure>, answer: impl Into<Answer>) -> Outcome {
@@ -34,7 +34,7 @@ fn pins(count: usize, path: Option<&str>) -> Vec<PinnedSnapshot> {
     (0..count).map(pin).collect()
 }
 
-/// What a host was answered, packed.
+/// The packed answer about a host.
 fn found(member: usize, host: &str, snapshots: Vec<PinnedSnapshot>, paths: &[String]) -> Found {
     let mut pins = Pins { snapshots, ..Pins::default() };
     pins.pack(paths);
@@ -50,7 +50,7 @@ fn saved(outcome: &Outcome, paths: &[String]) -> Vec<restic::Saved> {
     answer.saved(paths).unwrap().unwrap()
 }
 
-/// Computed before the answers could be packed: these did not fit.
+/// Computed before answers could be packed: these answers did not fit.
 ///
 /// Closes: defect 1 of the second engine.
 #[test]
@@ -104,7 +104,7 @@ fn what_cannot_be_packed_stays_as_it_is() {
     assert!(garbled("a b").is_err() && garbled("AAAA").is_err() && garbled("").unwrap().is_empty());
 }
 
-/// 16 paths took 4,132 bytes: all was uploaded, and the backup failed for ever.
+/// 16 paths took 4,132 bytes: everything was uploaded, and the backup failed at every attempt.
 ///
 /// Closes: defect 2 of the second engine.
 #[test]
@@ -146,7 +146,7 @@ proptest! {
         prop_assert!(hosts == 0 || !answered.is_empty());
     }
 
-    /// The largest that can be asked for, with any counts and any failure beside it.
+    /// The largest backup that can be requested, with any counts and any failure.
     #[test]
     fn no_backup_is_lost_for_its_answer(
         counts in prop::collection::vec(any::<(u64, u64, u64, u64, u64)>(), 1..=MOST_PATHS),
@@ -171,7 +171,7 @@ proptest! {
         }
     }
 
-    /// As many as admission lets a host have.
+    /// The maximum number of snapshots that admission allows for a host.
     #[test]
     fn a_host_that_was_let_in_is_always_answered(count in 1usize..=MOST_PINS, with_paths in any::<bool>(), more in 0usize..9) {
         let paths: Vec<String> = (0..count).map(|n| format!("/{n}/{}", "p".repeat(1000))).collect();

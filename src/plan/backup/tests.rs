@@ -1,4 +1,4 @@
-//! Backups from their first pass to their last.
+//! Backups from their first reconcile to their last.
 
 mod canceled;
 mod defaults;
@@ -19,7 +19,7 @@ use crate::plan::fake::End;
 use crate::plan::seen::target::{PodSeen, Target};
 use crate::plan::work::pod_security::Level;
 
-/// Its snapshot would be the newest one, and retention would let it push out the good ones.
+/// The snapshot of half-restored data would be the newest, and retention could remove good snapshots because of it.
 #[test]
 fn what_is_half_restored_is_not_backed_up() {
     let note = crate::plan::restore::held_note::Note {
@@ -41,7 +41,7 @@ fn what_is_half_restored_is_not_backed_up() {
     assert_eq!(host["reason"], reason::HELD_DOWN);
     let said = host["error"].as_str().unwrap();
     assert!(said.contains("RestoreSession/demo/web left its data half restored"), "{said}");
-    // Somebody has scaled it up, and has accepted the data.
+    // A user has scaled the workload up, and has thereby accepted the data.
     let mut w = World::new(1, true, false);
     w.found = Some(target(1));
     w.settle();
@@ -69,7 +69,7 @@ fn each_node_of_a_daemon_set_is_backed_up_where_it_is() {
     let daemons = |pods: Vec<PodSeen>| Target {
         kind: "DaemonSet".into(),
         volumes: vec![serde_json::from_value(volume.clone()).unwrap()],
-        // Who only reads it may have it backed up.
+        // A volume that the workload mounts read-only can be backed up.
         mounts: serde_json::from_value(json!([{ "name": "data", "mountPath": "/d", "readOnly": true }])).unwrap(),
         desired_nodes: Some(2),
         pods,
@@ -81,7 +81,7 @@ fn each_node_of_a_daemon_set_is_backed_up_where_it_is() {
         w.jobs.tick();
     }
     assert_eq!(w.steps(), ["prepare"], "half of the nodes is no backup");
-    // The one that is not scheduled yet has a node that it is meant for.
+    // A pod that is not scheduled yet has a node that it is meant for.
     let meant = PodSeen { name: "x".into(), meant_for: Some("a".into()), ..PodSeen::default() };
     w.found = Some(daemons(vec![pod("b"), meant]));
     w.settle();
@@ -116,7 +116,7 @@ fn parallel_members_do_not_wait_for_a_missing_one() {
 #[test]
 fn steps_are_tried_again_by_their_class() {
     let mut w = World::new(1, false, true);
-    // Eight attempts, each seen at its end ten seconds late.
+    // Eight attempts. The end of each is seen ten seconds late.
     w.run.invoker.as_mut().unwrap().time_out = Some("10m".into());
     script(&mut w, "prepare", &[End::TRANSIENT]);
     script(&mut w, "backup/0/m0", &[End::TRANSIENT, End::PodLingers]);
@@ -226,7 +226,7 @@ proptest! {
             prop_assert!((0..members.len()).all(done));
             prop_assert_eq!(w.facts, 1);
         }
-        // One follower of a failure, whatever crashed; none of anything else.
+        // A failure is followed by one retry, whatever crashed. Anything else is followed by none.
         let wanted = usize::from(w.phase() == "Failed" && retries > 0);
         prop_assert_eq!(w.followers.len(), wanted, "{:#}", w.status);
         let begun: Vec<usize> = w.jobs.created.iter().filter_map(|(k, _)| k.strip_prefix("backup/")?.split('/').next()?.parse().ok()).collect();

@@ -1,4 +1,4 @@
-//! Repositories from their first pass to their last, with Jobs of memory.
+//! Repositories from their first reconcile to their last, with Jobs in memory.
 
 mod silence;
 
@@ -32,7 +32,7 @@ struct World {
     events: Vec<String>,
     held: bool,
     gone: bool,
-    /// How often it is listed.
+    /// Interval of listings.
     every: Duration,
     /// When a probe or wipe was created, seconds after the start.
     at: Vec<i64>,
@@ -90,7 +90,7 @@ impl World {
         self.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
     }
 
-    /// As a session does it that finds nobody there: it asks for a probe.
+    /// Requests a probe, as a session does that cannot reach the store.
     fn is_reported(&mut self) {
         let time = serde_json::to_value(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now)).unwrap();
         self.object["status"]["probeRequestTime"] = time;
@@ -101,7 +101,7 @@ impl World {
         !self.crashes.contains(&(self.writes - 1))
     }
 
-    /// One pass; the wait for the next one, or `None` when nothing more is to come.
+    /// One pass. Returns the wait for the next pass, or `None` when nothing more is to be done.
     fn pass(&mut self) -> Option<SignedDuration> {
         let mut object: Repository = serde_json::from_value({
             let mut o = self.object.clone();
@@ -163,7 +163,7 @@ impl World {
         plan.requeue.map(|r| SignedDuration::try_from(r).unwrap())
     }
 
-    /// Passes for this long, or until it is gone or rests.
+    /// Runs passes for this long, or until the Repository is gone or rests.
     fn lives(&mut self, seconds: i64) {
         let end = self.now + SignedDuration::from_secs(seconds);
         for _ in 0..MOST_PASSES {
@@ -171,7 +171,7 @@ impl World {
             if self.gone || self.now >= end {
                 return;
             }
-            // A Job that ends wakes it.
+            // The end of a Job triggers a reconcile.
             let left = end.duration_since(self.now);
             let running = if self.jobs.running().is_empty() { left } else { SignedDuration::from_secs(2) };
             let wait = wait.unwrap_or(left).min(running).min(left);
@@ -283,7 +283,7 @@ fn data_that_could_be_anothers_is_never_removed() {
     w.object["spec"]["wipeOut"] = json!(false);
     w.lives(60);
     assert!(w.gone && w.jobs.created.is_empty());
-    // One that appears while data is being removed stops it.
+    // A Repository with the same data that appears during the removal stops the removal.
     let mut w = World::new(true);
     w.jobs.script.insert("wipe".into(), vec![End::Never]);
     w.lives(10);
@@ -343,7 +343,7 @@ fn a_store_that_is_away_is_asked_once_a_minute_and_only_while_somebody_waits() {
     w.lives(600);
     assert_eq!(w.attempts("probe"), asked, "it answers, so nobody asks");
     assert!(w.jobs.seen().is_empty(), "no probe is left behind");
-    // It goes again at once: still no more than once a minute.
+    // The store fails again at once: probes still run at most once a minute.
     w.jobs.away = true;
     for _ in 0..5 {
         w.is_reported();
@@ -443,12 +443,12 @@ fn probes_that_cannot_run_do_not_keep_the_store_shut() {
         assert!(text.contains("memory"), "{text}");
         assert_eq!(w.condition("Ready").0, "True", "who waits goes on");
         assert_eq!(w.events.iter().filter(|e| *e == "ProbeLost").count(), round);
-        // Whoever finds nobody there says so, and it begins anew.
+        // A session that cannot reach the store reports it, and probing begins again.
         w.is_reported();
     }
     w.lives(70);
     assert_eq!(w.condition("Reachable").0, "True");
-    // One that waits for a node says so too.
+    // A probe that waits for a node is also reported.
     let mut w = World::new(false).used_by(&["a"]);
     w.lives(10);
     w.seen.waiting = 1;
@@ -472,7 +472,7 @@ fn who_waits_for_a_store_that_is_away_can_end_though_the_repository_is_being_del
     assert_eq!(w.events.iter().filter(|e| *e == "RepositoryInUse").count(), 1, "{:?}", w.events);
 }
 
-/// The status names who holds the places, without a write for each Job.
+/// The status names the namespaces that hold the slots, without a write for each Job.
 #[test]
 fn who_holds_its_places_is_said_while_sessions_wait_for_one() {
     let slots = |used: usize, holders: &[(&str, usize)]| {

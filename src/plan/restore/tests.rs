@@ -1,4 +1,4 @@
-//! Restores from their first pass to their last, in a world of memory.
+//! Restores from their first reconcile to their last, in a cluster in memory.
 
 mod adopted;
 mod announced;
@@ -245,7 +245,7 @@ fn a_full_house_is_waited_for_in_peace() {
     assert_eq!(w.condition("Reconciling"), ("True".into(), "RepositoryBusy".into()));
     w.settle();
     assert_eq!(w.phase(), "Succeeded");
-    // Busy between preflight and restore: nothing is scaled down for a restore that cannot begin.
+    // The Repository is busy between preflight and restore: nothing is scaled down for a restore that cannot begin.
     let mut w = World::session(web());
     w.object["spec"]["timeOut"] = json!("5h");
     w.busy = 2..30;
@@ -328,7 +328,7 @@ fn the_deadline_stops_what_runs_and_leaves_down_what_is_half_restored() {
 #[test]
 fn what_was_done_before_the_deadline_counts_though_nobody_looked() {
     let mut w = World::session(web());
-    // The operator is away from the time the Job is created until long after the deadline.
+    // The operator is down from when the Job is created until long after the deadline.
     let mut passes = 0;
     while w.jobs.attempts("restore/0/m0") == 0 {
         passes += 1;
@@ -348,7 +348,7 @@ fn a_workload_that_goes_does_not_keep_the_run_from_ending() {
         let mut w = World::batch("Sequential", "Stop", vec![set(), web()]);
         w.workloads[0].until = gone_at;
         w.settle();
-        // Once its Job has been created nothing is needed of it any more: its claims are still there.
+        // Once its Job has been created, the workload is not needed any more: its claims still exist.
         let restored = ["restore/0/m0-0", "restore/0/m0-1"].iter().all(|k| w.jobs.done.contains(*k));
         assert_eq!(w.phase() == "Succeeded", restored, "gone at {gone_at}: {:#}", w.object["status"]);
         assert_eq!(w.members()[1] == "Succeeded", restored);
@@ -435,7 +435,7 @@ fn a_workload_of_several_members_comes_back_after_the_last() {
         script(&mut w, "restore/1/m1", &[End::TRANSIENT, End::TRANSIENT]);
         w.settle();
         assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/1/m1")), ("Succeeded", 3), "{order}");
-        // Each member has a status of its own, though both name one target.
+        // Each member has its own status, although both name one target.
         for (index, alias) in ["m0", "m1"].iter().enumerate() {
             let member = &w.object["status"]["members"][index];
             assert_eq!((&member["alias"], &member["stats"][0]["hostname"]), (&json!(alias), &json!(alias)));
@@ -464,7 +464,7 @@ fn a_workload_that_somebody_scales_up_during_the_restore_is_no_success() {
         while w.jobs.attempts(key) == 0 {
             w.step(1);
         }
-        // A GitOps controller, an impatient colleague, an autoscaler.
+        // A GitOps controller, a user or an autoscaler scales the workload up.
         w.workloads[0].replicas = 3;
         w.workloads[0].wanted = 3;
         w.settle();

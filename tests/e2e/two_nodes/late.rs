@@ -1,4 +1,4 @@
-//! What comes late, and what has the wrong time of day: definitions, the webhook, the operator and its clock.
+//! Definitions, a webhook and an operator that come late, and an operator with the wrong time of day.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::store::{assert_tree, prepared, wipe};
 
 const DEFINITION: &str = "restoresessions.stash.appscode.com";
 
-/// The installed operator, taken away; it is there again whatever becomes of the test.
+/// The installed operator, taken away. It is put back however the test ends.
 struct Away<'s>(&'s Site);
 
 impl<'s> Away<'s> {
@@ -72,7 +72,7 @@ async fn b07_definitions_and_a_webhook_that_come_late_are_waited_for() {
     assert!(["", "0"].contains(&ready.as_str()), "ready without definitions: {ready}");
     drop(away);
 
-    // Nobody answers for the webhook while a session comes.
+    // No operator answers for the webhook while a session is created.
     let away = Away::take(&site);
     let held = restore("data", &of_claim("m0", "data", LATEST), "")
         .replace("{name: data}\nspec", "{name: data, finalizers: [example.com/somebody-elses]}\nspec");
@@ -100,7 +100,7 @@ async fn c12_an_operator_whose_clock_is_an_hour_off_restores_and_keeps_deadlines
     let image = "jsonpath={.spec.template.spec.containers[0].image}";
     let image = site.kubectl(&["--namespace=lifeboat-system", "get", "deployment/lifeboat", "-o", image]);
     let _away = Away::take(&site);
-    // Over plain HTTP: with a clock like this no certificate is valid.
+    // Over plain HTTP: no certificate is valid for a clock like this.
     let front = Front::new(&site.client).await;
     for hours in [1, -1] {
         drop(std::fs::remove_file(Operator::log("skewed")));
@@ -120,7 +120,7 @@ async fn c12_an_operator_whose_clock_is_an_hour_off_restores_and_keeps_deadlines
         let session = site.get("RestoreSession", &late).await;
         assert_eq!(condition(&session, "DeadlineExceeded").0, "True");
         drop(operator);
-        // Its own clock was as wrong as it should be, or this proves nothing.
+        // The operator's own clock must have been as wrong as intended. Otherwise this test proves nothing.
         let log = std::fs::read_to_string(Operator::log("skewed")).unwrap();
         let line: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
         let said: Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();

@@ -1,4 +1,4 @@
-//! A node that does not answer, and one that does not come back.
+//! A node that does not answer, and a node that does not come back.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -17,8 +17,8 @@ use crate::store::{assert_tree, prepared, prepared_behind_a_proxy};
 
 const KUBELET: &str = "kubelet-2";
 
-/// The time without the second node's kubelet, shared by all tests that are ready for it. It begins when nobody needs the
-/// node any more, and is over when the last of them has seen enough, whatever becomes of them.
+/// The time without the second node's kubelet, shared by all tests that are ready for it. It begins when no test needs
+/// the node any more, and ends when the last of these tests is done with it, however the tests end.
 struct Silence {
     state: PathBuf,
     _nobody: RwLockWriteGuard<'static, ()>,
@@ -65,12 +65,12 @@ async fn c05_nothing_is_started_beside_a_pod_whose_node_does_not_answer() {
     assert_eq!(phase(&session), "Running");
     let text = condition(&session, "Ready").2;
     assert!(text.contains("Node node2") && text.contains("kubectl delete node node2"), "{text}");
-    // Its pod was never told to stop: it goes on with its data, and nobody hears of it.
+    // The pod was never told to stop: it goes on with its data, but the API server does not hear of it.
     proxy.release();
     let session = site.get("RestoreSession", "data").await;
     assert_eq!((phase(&session), &session["status"]["stats"][0]["attempt"]), ("Running", &json!(1)));
     drop(silence);
-    // Others may not be done with it.
+    // Other tests may still need the time without the kubelet.
     let _present = NODE2.read().await;
 
     let session = site.succeeded("RestoreSession", "data").await;
@@ -82,7 +82,8 @@ async fn c05_nothing_is_started_beside_a_pod_whose_node_does_not_answer() {
     assert_eq!(site.warnings("data", "NodeLost").await.len(), 1, "said once");
 }
 
-/// Nobody can say whether a Job still writes whose node does not answer, so it is waited for, two minutes and no longer.
+/// The operator cannot know whether a Job on a node that does not answer still writes, so it waits for the Job, two
+/// minutes and no longer.
 /// Proves: C08, C05.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two nodes: make test-e2e"]
@@ -110,7 +111,7 @@ async fn c08_a_run_that_is_deleted_while_its_node_is_lost_leaves_its_workload_do
     assert!(left.is_some(), "Jobs are left: {:#?}", site.jobs_of_sessions().await);
 }
 
-/// What `NodeLost` tells the user to do, done.
+/// Does what `NodeLost` tells the user to do.
 /// Proves: C05.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two nodes: make test-e2e"]
@@ -119,7 +120,7 @@ async fn c05_a_lost_node_that_is_removed_is_given_up_and_the_restore_goes_on_on_
     let (site, trees, proxy) = prepared_behind_a_proxy("removed").await;
     let folder = site.claim("data").await;
     proxy.hold_after(1_000_000);
-    // Preferred only: the other node takes it when this one is gone.
+    // The node is only preferred: the other node takes the pod when this node is gone.
     let prefers = "  runtimeSettings: {pod: {affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 100, preference: {matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [node2]}]}}]}}}}\n";
     site.create(&restore("data", &of_claim("m1", "data", LATEST), prefers)).await;
     proxy.held().await;
@@ -130,7 +131,7 @@ async fn c05_a_lost_node_that_is_removed_is_given_up_and_the_restore_goes_on_on_
     let session = site.until("RestoreSession", "data", 90, "without its node", lost).await;
     assert!(condition(&session, "Ready").2.contains("kubectl delete node node2"));
 
-    // The machine is off: what ran on it runs no more.
+    // The machine is off: its processes run no more.
     site.kill_agent(&pod);
     site.kubectl(&["delete", "node", "node2"]);
     let again = |s: &Value| s["status"]["stats"][0]["attempt"] == 2;
@@ -144,7 +145,7 @@ async fn c05_a_lost_node_that_is_removed_is_given_up_and_the_restore_goes_on_on_
         (condition(&node, "Ready").0 == "True").then_some(())
     });
     assert!(back.await.is_some(), "node2 did not come back");
-    // Tests after this one ask for it by its name.
+    // Later tests find the node by its name.
     let node = site.get("Node", "node2").await;
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], json!("node2"));
 }

@@ -1,4 +1,4 @@
-//! Nodes that are emptied.
+//! Nodes that are drained.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -11,7 +11,7 @@ use crate::harness::Site;
 use crate::manifests::{LATEST, of_claim, restore};
 use crate::store::{assert_tree, prepared_behind_a_proxy};
 
-/// A node that takes no pods; it does again whatever becomes of the test.
+/// A cordoned node. It is uncordoned however the test ends.
 struct Cordoned<'s>(&'s Site, String);
 
 impl<'s> Cordoned<'s> {
@@ -27,7 +27,7 @@ impl Drop for Cordoned<'_> {
     }
 }
 
-/// As `kubectl drain` does it: no new pods, and those that are there are evicted.
+/// Works as `kubectl drain` does: no new pods, and existing pods are evicted.
 /// Proves: C05.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two nodes: make test-e2e"]

@@ -1,4 +1,4 @@
-//! Each write of this room, by a replica that leads and by one that does not.
+//! Each write of this module, by a replica that leads and by a replica that does not lead.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -35,7 +35,7 @@ impl Counters for Nobody {
     fn outcome(&self, _: &str, _: &str) {}
 }
 
-/// Writes of a replica, and what of them has reached the API server, which says yes to everything.
+/// Writes of a replica, and those of them that have reached the API server. The API server accepts everything.
 fn replica(leads: bool) -> (Writes, Arc<Mutex<Vec<String>>>) {
     let reached = Arc::<Mutex<Vec<String>>>::default();
     let heard = reached.clone();
@@ -63,7 +63,7 @@ fn replica(leads: bool) -> (Writes, Arc<Mutex<Vec<String>>>) {
     (Writes::new(&client, reporter, Slots::default(), Arc::new(Nobody), Arc::new(|| Timestamp::UNIX_EPOCH)), reached)
 }
 
-/// What some kind of ours cannot be read without.
+/// Fields that some kinds of the operator require.
 fn spec() -> Value {
     json!({ "retentionPolicy": { "name": "keep", "prune": true } })
 }
@@ -75,7 +75,7 @@ fn named<K: DeserializeOwned>(kind: &str, api_version: &str) -> K {
     serde_json::from_value(object).unwrap()
 }
 
-/// Plans that each ask for one write.
+/// Plans that each request one write.
 fn plans() -> Vec<(&'static str, Plan)> {
     let right = || GrantStatus { name: "x".into(), namespace: "n".into() };
     let grant = Grant {
@@ -110,7 +110,7 @@ fn restore() -> RestoreSession {
     named("RestoreSession", "stash.appscode.com/v1beta1")
 }
 
-/// Every write of the room, by name, and how it ended.
+/// Every write of the module by name, and its result.
 async fn write_all(writes: &Writes) -> Vec<(&'static str, kube::Result<()>)> {
     let mut ends = vec![];
     for (name, plan) in plans() {
@@ -151,7 +151,7 @@ async fn each_write_asks_for_leadership_before_it_is_sent() {
     }
     status::publish(&writes, &restore(), &Event::new(false, "Reason", "text")).await;
     let all = reached.lock().unwrap().clone();
-    // Rights are three objects, an invoker has its status and a session that goes, and an event is one more.
+    // A grant is three objects. An invoker has its status and a deleted session. An event is one more write.
     assert_eq!(all.len(), plans().len() + 2 + 2 + 3 + 2 + 1, "{all:#?}");
 
     let (writes, reached) = replica(false);

@@ -14,7 +14,7 @@ fn named(name: &str) -> ObjectRef<ConfigMap> {
     ObjectRef::new(name).within("n")
 }
 
-/// A queue over objects `0` to `count`, and who asks.
+/// A queue over objects `0` to `count`, and the sender of its requests.
 fn queue(count: usize) -> (Queue<ConfigMap>, UnboundedSender<ObjectRef<ConfigMap>>) {
     let (store, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Init);
@@ -25,7 +25,7 @@ fn queue(count: usize) -> (Queue<ConfigMap>, UnboundedSender<ObjectRef<ConfigMap
     }
     writer.apply_watcher_event(&Event::InitDone);
     let (ask, asked) = unbounded();
-    // The store goes with its writer.
+    // The store ends with its writer.
     let held = asked.map(move |object| {
         let _ = &writer;
         object
@@ -33,7 +33,7 @@ fn queue(count: usize) -> (Queue<ConfigMap>, UnboundedSender<ObjectRef<ConfigMap
     (Queue::new(store).on(held), ask)
 }
 
-/// Lets everything that can go on go on.
+/// Lets every task that can continue do so.
 async fn settle() {
     for _ in 0..1000 {
         tokio::task::yield_now().await;
@@ -64,7 +64,7 @@ async fn a_change_is_reconciled_at_once_and_again_if_it_comes_meanwhile() {
     gate.add_permits(9);
     settle().await;
     assert_eq!(log.lock().unwrap().len(), 2, "once more for all of them");
-    // One that is not there is nobody's.
+    // An object that does not exist is not reconciled.
     ask.unbounded_send(named("7")).unwrap();
     settle().await;
     assert_eq!(log.lock().unwrap().len(), 2);

@@ -11,7 +11,7 @@ fn object(namespace: &str, name: &str) -> ConfigMap {
     serde_json::from_value(json!({ "metadata": { "name": name, "namespace": namespace } })).unwrap()
 }
 
-/// Two namespaces, as watched, and the store that follows.
+/// Two watched namespaces, and the store that follows them.
 struct Site {
     whole: Whole<ConfigMap>,
     store: Store<ConfigMap>,
@@ -74,7 +74,7 @@ fn another_list_of_one_namespace_leaves_the_other_and_tells_what_went() {
     let mut site = Site::new();
     site.list(0, &["x", "y"]);
     site.list(1, &["x"]);
-    // A list that breaks off counts for nothing.
+    // A list that breaks off has no effect.
     site.on_event(0, Event::Init);
     site.on_event(0, Event::InitApply(object("a", "y")));
     site.list(0, &["x", "new"]);
@@ -91,7 +91,7 @@ fn a_namespace_that_does_not_exist_holds_nobody_up_and_is_listed_when_it_comes()
     assert_eq!(site.there(), set(&["a/x"]));
     site.list(1, &["late"]);
     assert_eq!(site.there(), set(&["a/x", "b/late"]));
-    // It goes while nobody listens.
+    // The namespace disappears while the watch is down.
     site.absent(1);
     assert_eq!(site.there(), set(&["a/x"]));
 }
@@ -113,7 +113,7 @@ fn namespaces_are_names_and_none_stands_for_all() {
 }
 
 proptest! {
-    /// Whatever comes from two namespaces in whatever order, the store has what they have.
+    /// Whatever events come from two namespaces in any order, the store contains the objects of both.
     #[test]
     fn the_store_has_what_the_namespaces_have(steps in prop::collection::vec((0usize..2, 0usize..6, 0usize..4), 0..40)) {
         let mut site = Site::new();
@@ -135,7 +135,7 @@ proptest! {
                     }
                     continue;
                 }
-                // What goes and comes while nobody listens.
+                // Objects that disappear and appear while the watch is down.
                 3 => drop(have[index].remove(&name)),
                 _ => drop(have[index].insert(name)),
             }

@@ -1,4 +1,4 @@
-//! The ledger, told of sessions and Jobs in the orders in which watches may tell.
+//! The ledger, with sessions and Jobs reported in all orders in which watches may report them.
 
 use kube::runtime::reflector;
 use kube::runtime::reflector::store::Writer as Fills;
@@ -71,7 +71,7 @@ impl World {
     }
 }
 
-/// The Repository of all sessions here, `n/r`.
+/// The Repository of all sessions in these tests, `n/r`.
 fn home() -> Home {
     Home::new("r").within("n")
 }
@@ -88,7 +88,7 @@ fn owner(kind: &str, uid: &str) -> Value {
     json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": kind, "name": uid, "uid": uid, "controller": true })
 }
 
-/// Under the name that its step gives it; `name` is the key of the step.
+/// A Job with the name that its step gives it; `name` is the key of the step.
 fn job_on(name: &str, owner: &Value, step: &str, claims: &[&str]) -> Job {
     let (of, uid) = (owner["name"].as_str().unwrap(), owner["uid"].as_str().unwrap());
     let component = if owner["kind"] == "BackupSession" { "stash-backup" } else { "stash-restore" };
@@ -123,7 +123,7 @@ fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
     let all = ["b", "a"].map(session);
     all.iter().for_each(|s| w.on_event(&Event::Apply(s.clone())));
     let [later, first] = &all;
-    // Whose uid sorts first goes first, but not over one whose place is taken already.
+    // The session whose uid sorts first goes first, but does not displace a session that has its slot already.
     assert!(!w.reserves(later, &[job("b")], 1), "the place of the first is kept");
     assert!(w.reserves(first, &[job("a")], 1));
     assert!(w.reserves(first, &[job("a")], 1), "the same Job is the same place");
@@ -135,7 +135,7 @@ fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
     assert!(w.reserves(later, &[job("b")], 1));
     w.queues.give_back("n", &job("b").name_any());
     assert_eq!(w.used(), Some(0));
-    // Who waits for another session keeps no place that this one may need.
+    // A session that waits for another session keeps no slot that the other session may need.
     let mut busy = first.open();
     busy.status = serde_json::from_value(json!({ "phase": "Pending", "conditions": [{ "type": "Reconciling",
         "status": "True", "reason": reason::TARGET_BUSY, "message": "", "lastTransitionTime": "2026-11-20T00:00:00Z" }] }))
@@ -144,7 +144,7 @@ fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
     assert!(w.reserves(later, &[job("b")], 1));
     w.queues.refused("n", &job("b").name_any());
     w.on_event(&Event::Delete(first.clone()));
-    // What went while nobody listened is not counted for ever.
+    // A Job that disappeared while the watch was down does not count forever.
     w.on_job(&applied(&job("b")));
     w.on_job(&Event::Init);
     w.on_job(&Event::InitDone);
@@ -153,7 +153,7 @@ fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
     assert_eq!(w.used(), None);
 }
 
-/// Whoever may create Jobs anywhere must not take places on a Repository by labels and annotations.
+/// A user who may create Jobs in some namespace must not take slots on a Repository by labels and annotations.
 #[test]
 fn only_a_job_whose_controller_is_a_session_there_takes_a_place() {
     let w = World::new();
@@ -190,7 +190,7 @@ fn only_a_job_whose_controller_is_a_session_there_takes_a_place() {
         not_controlled,
         suspended,
     ];
-    // Whether its session is known by then or not.
+    // The session is unknown to the ledger, and then known.
     for known in [false, true] {
         if known {
             w.on_event(&Event::Apply(session("a")));
@@ -201,7 +201,8 @@ fn only_a_job_whose_controller_is_a_session_there_takes_a_place() {
         }
     }
     assert_eq!(w.queues.look(&home(), Queue::jobs), Some(0), "nor do they hold a deletion up");
-    // A session that is there may be heard of after its Job, and counts where it says, not where the Job says.
+    // The watch may report an existing session after its Job. The Job counts where the session says, not where the Job
+    // says.
     let mut late = labelled(job("late"));
     late.annotations_mut().insert("lifeboat.stash.appscode.com/repository".into(), "elsewhere/r".into());
     w.on_job(&applied(&late));
@@ -232,11 +233,12 @@ fn nightly() -> Stored<BackupConfiguration> {
     .unwrap()
 }
 
-/// Where it leads is in its invoker: if nobody waits, a store that is away is never asked again.
+/// The Repository of a backup is named in its invoker. A store that is unreachable is probed again only if a session
+/// waits for it.
 #[test]
 fn a_backup_is_entered_whether_it_or_its_invoker_is_heard_of_first() {
     let waits = |w: &World| w.queues.look(&home(), Queue::len).unwrap_or_default();
-    // At a start, in whatever order the two lists come.
+    // At a start, with the two lists in either order.
     for backups_first in [true, false] {
         let mut w = World::new();
         let backups = |w: &mut World| {
@@ -250,7 +252,7 @@ fn a_backup_is_entered_whether_it_or_its_invoker_is_heard_of_first() {
         lists.iter().for_each(|list| list(&mut w));
         assert_eq!(waits(&w), 1, "backups first: {backups_first}");
     }
-    // Its list is read while the invokers' is.
+    // The list of backups is read while the list of invokers is read.
     let mut w = World::new();
     w.on_backup(&Event::Init);
     w.on_configuration(&Event::Init);
@@ -271,7 +273,7 @@ fn a_backup_is_entered_whether_it_or_its_invoker_is_heard_of_first() {
     assert_eq!(waits(&w), 1);
 }
 
-/// Else there were more Jobs than may be for a moment.
+/// Otherwise more Jobs than allowed would run for a moment.
 #[test]
 fn a_new_list_forgets_what_is_gone_and_not_what_is_about_to_come() {
     let w = World::new();
@@ -288,7 +290,7 @@ fn a_new_list_forgets_what_is_gone_and_not_what_is_about_to_come() {
     w.queues.made("n", &job("b").name_any());
     w.on_job(&Event::InitDone);
     assert_eq!(w.used(), Some(2), "a is about to be made, and b was made after the list was begun");
-    // What was asked for without an answer may be there; not for ever, and not beyond its session.
+    // A Job whose create request got no answer may exist. It does not count forever, and no longer than its session.
     w.queues.asked("n", &job("a").name_any());
     w.queues.give_back("n", &job("a").name_any());
     w.on_job(&Event::Init);
@@ -305,7 +307,7 @@ fn a_new_list_forgets_what_is_gone_and_not_what_is_about_to_come() {
     assert_eq!(w.used(), Some(0));
 }
 
-/// Two that create a repository at once destroy it.
+/// Two Jobs that create a repository at the same time destroy it.
 #[test]
 fn a_new_repository_is_created_by_one_job_at_a_time() {
     let mut w = World::new();
@@ -336,8 +338,8 @@ fn a_new_repository_is_created_by_one_job_at_a_time() {
     assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::All);
 }
 
-/// A claim that is written to is nobody else's from before the watches tell, or a half-restored volume could become a
-/// backup that succeeded.
+/// A claim that a Job writes to is reserved before the watches report the Job. Otherwise a half-restored volume could
+/// become a successful backup.
 #[test]
 fn claims_are_reserved_and_only_readers_share_one() {
     let mut w = World::new();
@@ -362,7 +364,7 @@ fn claims_are_reserved_and_only_readers_share_one() {
     w.queues.made("n", &writes.name_any());
     w.on_job(&applied(&writes));
     assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::InUse(vec![writer]), "while it works");
-    // Its session has read what came of it, though another container of its pod runs on.
+    // The session has read the outcome of the Job, although another container of the pod still runs.
     let outcome = crate::contract::Outcome::default();
     let done = JobSeen {
         state: JobState::Done(Box::new(outcome)),
@@ -386,7 +388,7 @@ fn claims_are_reserved_and_only_readers_share_one() {
     w.queues.give_back("n", &reads("two").name_any());
     assert_eq!(w.queues.reserve(&session("b"), std::slice::from_ref(&writes), 16, false), Reserved::All);
 
-    // After a start they are reserved by those who run, before a session is known.
+    // After a start, running Jobs reserve claims before their session is known.
     let w = World::new();
     w.on_job(&Event::Init);
     w.on_job(&Event::InitApply(writes.into()));
@@ -408,7 +410,7 @@ fn a_job_that_cannot_start_holds_claims_and_no_place() {
         |is_stuck| JobSeen { is_stuck, ..job_status::see(&writes, &[], k8s_openapi::jiff::Timestamp::UNIX_EPOCH) };
     w.queues.note("n", &[seen(true)]);
     assert_eq!((w.used(), w.queues.look(&home(), Queue::jobs)), (Some(0), Some(1)));
-    // What a watch says of it again changes nothing about that.
+    // A further event about the Job does not change that.
     w.on_job(&applied(&writes));
     assert!(w.reserves(&session("b"), &[job("b")], 1));
     let other = job_on("other", &owner("RestoreSession", "b"), "restore", &["data"]);
@@ -417,7 +419,7 @@ fn a_job_that_cannot_start_holds_claims_and_no_place() {
     assert_eq!(w.used(), Some(2), "it has started after all");
 }
 
-/// What several connect to has slots of its own, which no Repository's count.
+/// A resource that several sessions connect to has its own slots, which do not count for any Repository.
 #[test]
 fn a_session_takes_slots_of_each_thing_that_its_jobs_work_on() {
     let w = World::new();
@@ -443,7 +445,7 @@ fn a_session_takes_slots_of_each_thing_that_its_jobs_work_on() {
     let reserves = |s, jobs: &[Job]| w.queues.reserve(s, jobs, 1, false);
     assert_eq!(reserves(&a, &[job("a", "1", of_mock), job("a", "2", "n/r")]), Reserved::All, "one of each");
     assert_eq!((w.used(), w.queues.rooms(&a, 1)[of_mock].free), (Some(1), 0));
-    // Another session finds both taken, whatever its Jobs say of themselves.
+    // Another session finds both taken, whatever its Jobs claim.
     for slot in [of_mock, "n/r", "nobody's"] {
         assert_eq!(reserves(&b, &[job("b", "3", slot)]), Reserved::NoRoom, "{slot}");
     }

@@ -1,4 +1,4 @@
-//! What is kept of an object is what every look reads of it.
+//! The cached form of an object contains everything that a reconcile reads.
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector;
@@ -63,7 +63,7 @@ fn an_object_is_read_as_it_would_be_without_being_kept_and_defaulted() {
     assert!(kept.is_whole() && kept.refusal().is_none());
     let again: Stored<RestoreSession> = kept.open().into();
     assert_eq!(again.open(), whole);
-    // What is read of it without opening it.
+    // Facts that are read without opening the object.
     let (facts, users) = (kept.facts(), users());
     assert_eq!(kept.home(&users).map(|h| consumers::full_name(&h)).as_deref(), Some("n/r"));
     assert_eq!(facts.targets, vec![], "one that leaves begins nothing");
@@ -110,7 +110,7 @@ fn of_an_object_that_is_too_large_stays_what_ends_it() {
     let refusal = kept.refusal().unwrap();
     assert_eq!(refusal.reason, reason::OBJECT_TOO_LARGE);
     assert!(refusal.message.contains("1400") && refusal.message.contains("262144"), "{}", refusal.message);
-    // Its status and its finalizers are there, and its spec is not the one that was begun with.
+    // Its status and its finalizers are kept, and its spec differs from the spec that the run began with.
     let open = kept.open();
     assert_eq!(open.status, serde_json::from_value(whole["status"].clone()).unwrap());
     assert_eq!(kept.finalizers(), ["f"]);
@@ -138,7 +138,7 @@ fn of_an_object_that_is_too_much_for_its_namespace_stays_what_ends_it() {
     }
     assert_eq!((kept.open().status, kept.finalizers()), (whole.open().status, ["f".to_owned()].as_slice()));
     assert!(RestoreRun::of_session(&kept.open()).is_changed());
-    // What a write gives back is as it was before; the watch decides anew.
+    // The result of a write keeps the previous refusal; the watch decides again.
     assert_eq!(whole.clone().written(&kept).refusal(), Some(refusal));
     assert!(whole.clone().written(&whole).is_whole());
 }
@@ -155,7 +155,7 @@ fn of_a_large_object_that_is_over_only_its_status_is_kept() {
     assert!(kept.bytes() < 400 && kept.refusal().is_none() && kept.is_over());
     assert_eq!(kept.facts().repository, Some(("n".into(), "r".into())));
     assert!(RestoreRun::of_session(&kept.open()).is_over());
-    // Whoever still has something to do with it reads all of it.
+    // An object that still needs work is read as a whole.
     let with = |key: &str, value: Value| {
         let mut object = object.clone();
         object["metadata"][key] = value;
@@ -163,14 +163,14 @@ fn of_a_large_object_that_is_over_only_its_status_is_kept() {
     };
     assert!(with("generation", json!(3)) && with("finalizers", json!(["f"])));
     assert!(with("deletionTimestamp", json!("2026-11-21T00:00:00Z")));
-    // One that its Repository keeps out goes on when that allows it.
+    // An object that its Repository does not allow continues when the Repository allows it.
     let mut denied = object.clone();
     denied["status"]["phase"] = "Invalid".into();
     assert!(!stored::<RestoreSession>(&denied).is_whole());
     denied["status"]["conditions"][1] = json!({ "type": condition::REPOSITORY_FOUND, "status": "False",
         "reason": reason::REPOSITORY_NOT_ALLOWED, "message": "m", "lastTransitionTime": "2026-11-20T00:00:00Z" });
     assert!(stored::<RestoreSession>(&denied).is_whole());
-    // And a backup that is to be tried again tells the next one how often.
+    // A backup that is to be retried tells the next session how many retries remain.
     let mut backup = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupSession",
         "metadata": with_note(session(&spec()), SMALL)["metadata"], "spec": { "invoker": { "kind": "BackupBatch", "name": "b" } },
         "status": { "phase": "Failed", "observedGeneration": 2 } });
@@ -182,7 +182,7 @@ fn of_a_large_object_that_is_over_only_its_status_is_kept() {
     assert!(stored::<BackupSession>(&backup).is_whole());
 }
 
-/// managedFields and what kubectl keeps say nothing about the object, and status is ours.
+/// managedFields and the annotation of kubectl say nothing about the object, and the operator writes status.
 #[test]
 fn only_what_the_user_wrote_counts() {
     let mut object = session(&spec());
@@ -209,7 +209,7 @@ fn what_cannot_be_read_is_refused_alone_and_what_was_begun_by_others_is_left_alo
     assert!(kept.open().status.is_none());
 }
 
-/// Whatever the kind, too large a one can be opened and said so.
+/// An object of any kind that is too large can be opened, and status reports it.
 #[test]
 fn every_kind_can_be_kept_without_its_spec() {
     fn check<K: UserKind>() {
@@ -230,7 +230,7 @@ fn every_kind_can_be_kept_without_its_spec() {
     check::<Repository>();
 }
 
-/// A session that waits was about 5 KB as a Rust value.
+/// A waiting session took about 5 KB as a Rust value.
 #[test]
 fn a_session_that_waits_takes_little_memory() {
     let condition = |type_: &str, message: &str| {
@@ -262,7 +262,7 @@ fn who_made_a_session_is_known_without_keeping_its_owners() {
         json!([{ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupBatch", "name": "b", "uid": "u",
             "controller": controller }])
     };
-    // One that is too large is known as well.
+    // This is also known for an object that is too large.
     for bytes in [1, OBJECT_BYTES] {
         assert!(!of(&owner(true), bytes).facts().by_hand);
         assert!(of(&json!([]), bytes).facts().by_hand);

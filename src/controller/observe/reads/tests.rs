@@ -1,4 +1,4 @@
-//! What is seen with a client and stores alone, as the plugin has them.
+//! What can be observed with only a client and stores, as in the plugin.
 
 use std::convert::Infallible;
 use std::sync::Mutex;
@@ -48,7 +48,7 @@ fn stores(repositories: reflector::Store<Stored<Repository>>) -> Stores {
     }
 }
 
-/// An API server that has one Secret and one claim; and what it was asked.
+/// An API server with one Secret and one claim, and the requests that it got.
 fn server() -> (Client, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::<Mutex<Vec<String>>>::default();
     let heard = asked.clone();

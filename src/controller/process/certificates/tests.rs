@@ -1,4 +1,4 @@
-//! The certificate's keeping, against a cluster of three objects in memory.
+//! Keeps the certificate valid, against a cluster of three objects in memory.
 
 use std::convert::Infallible;
 use std::sync::Mutex;
@@ -10,11 +10,11 @@ use crate::controller::process::certificates::*;
 type Request = axum::http::Request<Body>;
 type Response = axum::http::Response<Body>;
 
-/// Objects by path; every write counts up the version.
+/// Objects by path; every write increments the version.
 #[derive(Default)]
 struct Cluster {
     objects: Mutex<BTreeMap<String, Value>>,
-    /// Writes to refuse with a conflict, as if another replica had been first.
+    /// Number of writes to refuse with a conflict, as if another replica had written first.
     conflicts: Mutex<usize>,
 }
 
@@ -149,7 +149,7 @@ async fn the_api_server_asks_where_the_token_is() {
     // Without a token the path is left as it is.
     keeper.pass(None, at("2026-11-20T00:00:00Z")).await.unwrap();
     assert_eq!(asked(0), "/default/as/t0ken");
-    // Somebody wrote another; or the key is a new one.
+    // Another client wrote a different path, or the key is new.
     cluster.objects.lock().unwrap().get_mut(MUTATING).unwrap()["webhooks"][1]["clientConfig"]["service"]["path"] =
         "/default/bs".into();
     keeper.pass(Some(TOKEN), at("2026-11-20T00:00:00Z")).await.unwrap();

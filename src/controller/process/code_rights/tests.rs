@@ -9,10 +9,10 @@ use crate::api::to_json;
 use crate::controller::observe::code_rights::judge;
 use crate::controller::process::code_rights::*;
 
-/// Who may do what: "verb resource name".
+/// Permissions: "verb resource name".
 type Rules = &'static [&'static str];
 
-/// An API server that answers SubjectAccessReviews by rules, `None` never; and what it was asked.
+/// An API server that answers SubjectAccessReviews by rules (with `None`, never), and the reviews that it got.
 fn server(rules: Option<Rules>) -> (Client, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::<Mutex<Vec<String>>>::default();
     let heard = asked.clone();
@@ -147,7 +147,7 @@ async fn the_controller_wants_a_seal_or_an_open_namespace() {
     assert_eq!(refusal(on(), &sealed).await, None);
     assert!(refusal(without(), &sealed).await.is_some());
 
-    // One whose name the API server made, as it is kept.
+    // A session whose name the API server generated, in its cached form.
     let mut generated = session("demo");
     (generated.metadata.name, generated.metadata.generate_name) = (None, Some("a-".into()));
     let seal = Key::new([9; KEY]).seal("RestoreSession", "demo", &to_json(&generated), &asks);

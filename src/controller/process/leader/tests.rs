@@ -1,5 +1,4 @@
-//! The decision by itself, candidates against each other in a simulated world,
-//! and the real code against a Lease in memory.
+//! The decision alone, candidates against each other in a simulation, and the real code against a Lease in memory.
 
 use std::sync::{Arc, Mutex};
 
@@ -52,7 +51,7 @@ proptest! {
     }
 }
 
-/// A candidate of the simulation: what it saw and since when, a write under way, and until when it leads.
+/// A candidate of the simulation: what it saw and since when, a write in progress, and until when it leads.
 #[derive(Clone, Default)]
 struct Sim {
     seen: Option<(LeaseSpec, u64, u64)>,
@@ -62,7 +61,7 @@ struct Sim {
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// Read, decide, and send a write if the decision is to.
+    /// Read, decide, and send a write if the decision requires one.
     Look,
     /// The write that was sent reaches the API server, and its answer comes back.
     Arrive,
@@ -74,7 +73,7 @@ enum Act {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
-    /// Whatever the order and the delays of looks, writes, lost answers and crashes: never two leaders.
+    /// Whatever the order and the delays of reads, writes, lost answers and crashes: there are never two leaders.
     #[test]
     fn there_are_never_two_leaders(acts in prop::collection::vec(
         (0u64..4, 0usize..3, prop_oneof![4 => Just(Act::Look), 4 => Just(Act::Arrive), 1 => Just(Act::Lost), 1 => Just(Act::Crash)]),
@@ -114,7 +113,7 @@ proptest! {
     }
 }
 
-/// One Lease behind the API, with the rule that matters: a PUT under an old resourceVersion is a conflict.
+/// One Lease behind the API, with the rule that matters: a PUT with an old resourceVersion is a conflict.
 #[derive(Clone, Default)]
 struct Server {
     lease: Arc<Mutex<Option<Value>>>,
@@ -235,7 +234,7 @@ async fn a_change_that_is_no_election_is_borne() {
     assert!(leader.holds());
 }
 
-/// A leader that was stopped writes nothing when it goes on after another one took over.
+/// A leader that was stopped writes nothing when it continues after another replica took over.
 #[tokio::test]
 async fn who_leads_no_more_writes_nothing() {
     let server = Server::default();
@@ -245,7 +244,7 @@ async fn who_leads_no_more_writes_nothing() {
     let held = leases.get("lifeboat").await.unwrap();
     leases.replace("lifeboat", &PostParams::default(), &held).await.expect("who leads may write");
 
-    // Its own renewals stop, as those of a frozen process do; it still has the Lease in its hands.
+    // The renewals of the leader stop, as those of a frozen process do. It still has the Lease that it has read.
     *server.down.lock().unwrap() = true;
     sleep(Duration::from_millis(600)).await;
     *server.down.lock().unwrap() = false;

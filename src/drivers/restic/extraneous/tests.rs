@@ -1,4 +1,4 @@
-//! The walk by itself, on folders of a test. What restic lists and restores is in `tests/agent/exact.rs`.
+//! The walk alone, on folders of a test. What restic lists and restores is tested in `tests/agent/exact.rs`.
 
 use std::ffi::CString;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::drivers::restic::extraneous::*;
 use crate::drivers::restic::pattern;
 use crate::names::reason;
 
-/// A volume at `/data` that holds these files, of which the snapshots hold those that begin with `kept`.
+/// A volume at `/data` with these files. The snapshots contain the files whose paths begin with `kept`.
 fn search(root: &Path, files: &[&str], include: &[&str], exclude: &[&str]) -> Search {
     for file in files {
         let place = root.join("data").join(file);
@@ -38,7 +38,7 @@ fn own(list: &[&str]) -> Vec<String> {
     list.iter().map(|s| (*s).to_owned()).collect()
 }
 
-/// What one snapshot holds.
+/// The content of one snapshot.
 fn held<'a>(paths: impl IntoIterator<Item = &'a str>) -> Kept {
     let mut keys = Keys::default();
     paths.into_iter().for_each(|path| keys.add(path, false));
@@ -60,7 +60,7 @@ fn files(root: &Path) -> Vec<String> {
     all
 }
 
-/// What is left, and how many entries were deleted.
+/// The remaining files, and the number of deleted entries.
 fn run(search: &mut Search, root: &Path) -> (Vec<String>, u64, Result<Vec<String>, Failure>) {
     let shared = Shared::default();
     let ended = search.run(&shared);
@@ -73,7 +73,7 @@ fn a_name_reads_as_restic_lists_it() {
         (&b"plain"[..], "plain"),
         ("☃".as_bytes(), "☃"),
         (b"a\xffb", "a\u{fffd}b"),
-        // The first two bytes of a sign that has three: Go writes one for each.
+        // The first two bytes of a character that has three: Go writes one replacement character for each.
         (b"\xe2\x82!", "\u{fffd}\u{fffd}!"),
         (b"\xf0\x9f\x98", "\u{fffd}\u{fffd}\u{fffd}"),
     ] {
@@ -105,7 +105,7 @@ fn what_the_rule_does_not_select_stays() {
     let all = ["kept/a.json", "kept/b.txt", "new/c.json", "new/d.tmp", "gone/e.json", "gone/deep/f.json"];
     for (include, exclude, left, deleted) in [
         (&[][..], &[][..], &["kept", "kept/a.json", "kept/b.txt"][..], 7),
-        // A folder with something that stays does so too.
+        // A folder with an entry that stays also stays.
         (&[], &["*.tmp"], &["kept", "kept/a.json", "kept/b.txt", "new", "new/d.tmp"], 5),
         // The folders are not selected.
         (&["*.json"], &[], &["gone", "gone/deep", "kept", "kept/a.json", "kept/b.txt", "new", "new/d.tmp"], 3),
@@ -135,7 +135,7 @@ fn what_the_rule_does_not_select_stays() {
     ] {
         let root = tempfile::tempdir().unwrap();
         let mut search = search(root.path(), &all, include, exclude);
-        // What is selected of the snapshots, as the count has it.
+        // The selected entries of the snapshots, as the count selects them.
         let mut walk = Walk::new(&search.regions[0].below.patterns);
         let base = search.regions[0].below.base.trim_end_matches('/').len();
         let paths = [("/data", true), ("/data/kept", true), ("/data/kept/a.json", false), ("/data/kept/b.txt", false)];
@@ -145,7 +145,7 @@ fn what_the_rule_does_not_select_stays() {
         let (now, count, ended) = run(&mut search, root.path());
         assert_eq!(ended, Ok(vec![]), "{include:?} {exclude:?}");
         assert_eq!((now, count), (left.iter().map(|s| (*s).to_owned()).collect(), deleted), "{include:?} {exclude:?}");
-        // Again: nothing is left to do.
+        // A second run deletes nothing.
         assert_eq!(run(&mut search, root.path()).1, 0);
     }
 }
@@ -167,19 +167,19 @@ fn a_link_is_never_followed() {
     let root = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("precious"), "x").unwrap();
-    // In it.
+    // A link in the folder.
     let mut within = search(root.path(), &["kept"], &[], &[]);
     symlink(outside.path(), root.path().join("data/link")).unwrap();
     let (now, count, ended) = run(&mut within, root.path());
     assert_eq!((now, count, ended), (vec!["kept".to_owned()], 1, Ok(vec![])));
-    // On the way to it.
+    // A link on the path to the folder.
     symlink(outside.path(), root.path().join("data/way")).unwrap();
     let below = pattern::select("/data/way/deep", &[], &[]).unwrap();
     fs::create_dir(outside.path().join("deep")).unwrap();
     within.regions.push(Region { root: "/data/way/deep".into(), below });
     let ended = run(&mut within, root.path()).2;
     assert!(ended.unwrap_err().message.contains("/data/way"));
-    // In place of the volume.
+    // A link instead of the volume.
     fs::rename(root.path().join("data"), root.path().join("was")).unwrap();
     symlink(outside.path(), root.path().join("data")).unwrap();
     within.regions.pop();
@@ -202,7 +202,7 @@ fn what_is_told_to_stop_deletes_nothing_more() {
 fn a_path_that_any_snapshot_holds_stays() {
     let root = tempfile::tempdir().unwrap();
     let mut search = search(root.path(), &["kept/a", "kept/b/c", "new"], &[], &[]);
-    // Of another snapshot, of a folder in the first one.
+    // A region of another snapshot, for a folder in the first region.
     let below = pattern::select("/data/kept/b", &[], &[]).unwrap();
     search.regions.push(Region { root: "/data/kept/b".into(), below });
     let keys = ["/data/kept/a", "/data/kept", "/data/kept/b", "/data/kept/b/c"];
@@ -224,7 +224,7 @@ fn the_time_of_a_folder_stays() {
     assert_eq!(folder.metadata().unwrap().modified().unwrap(), then);
 }
 
-/// Folders in each other, from the volume on.
+/// Nested folders, from the volume on.
 fn deep(root: &Path, folders: usize) {
     let mut folder: OwnedFd = fs::File::open(root.join("data")).unwrap().into();
     for _ in 0..folders {
@@ -233,7 +233,7 @@ fn deep(root: &Path, folders: usize) {
     }
 }
 
-/// How a search ends that has the stack of the real one.
+/// The result of a search with the stack size of the real one.
 fn on_its_stack(mut search: Search) -> (u64, Result<Vec<String>, Failure>) {
     let walk = move || {
         let shared = Shared::default();
@@ -243,8 +243,8 @@ fn on_its_stack(mut search: Search) -> (u64, Result<Vec<String>, Failure>) {
     std::thread::Builder::new().stack_size(STACK).spawn(walk).unwrap().join().unwrap()
 }
 
-/// As deep as restic itself goes, 2048 folders: an exact return must not fail once all is restored. One test, because
-/// each takes nearly all file descriptors of the process.
+/// As deep as restic itself goes, 2048 folders: an exact restore must not fail after all is restored. This is one test,
+/// because each case takes nearly all file descriptors of the process.
 #[test]
 fn a_deep_tree_is_looked_through_and_one_that_is_too_deep_left_alone() {
     let root = tempfile::tempdir().unwrap();
@@ -262,7 +262,7 @@ fn a_deep_tree_is_looked_through_and_one_that_is_too_deep_left_alone() {
     assert!(std::process::Command::new("rm").arg("-rf").arg(root.path().join("data")).status().unwrap().success());
 }
 
-/// Two entries that read alike, of which the snapshot holds one: both stay, and it is said.
+/// Two entries whose names read the same, of which the snapshot contains one: both stay, and a warning names them.
 #[test]
 fn names_that_are_not_told_apart_are_named() {
     use std::os::unix::ffi::OsStrExt as _;
@@ -280,7 +280,7 @@ fn names_that_are_not_told_apart_are_named() {
     let warnings = search.run(&shared).unwrap();
     assert!(warnings.len() == 1 && warnings[0].contains("/data/n\u{fffd}"), "{warnings:?}");
     assert!(root.path().join("data").join(name(b"n\xfe")).exists());
-    // What the rule does not select stays for that reason.
+    // An entry that the rule does not select stays for that reason, without a warning.
     search.regions[0].below = pattern::select("/data", &[], &own(&["n*"])).unwrap();
     assert_eq!(search.run(&shared), Ok(vec![]));
 }
@@ -292,12 +292,12 @@ fn what_a_backup_left_out_takes_back_no_exclude_of_the_rule_nor_the_other_way_ro
     for (exclude, left_out, gone) in [
         (&["keep.log"][..], vec![snapshot("/data", &["*.log", "!keep.log"])], &["x.txt", "sub"][..]),
         (&["*.log", "!keep.log"], vec![snapshot("/data", &["*.log"])], &["x.txt", "sub"]),
-        // What was in a folder that was left out was, whatever takes it back.
+        // Content of an excluded folder was excluded, even if a later pattern negates the exclude.
         (&[], vec![snapshot("/data", &["cache", "!keep.log"])], &["a.log", "keep.log", "x.txt", "sub"]),
-        // Of a folder in it; of a folder that it is in; and of another one.
+        // Excludes of a folder in the region, of a folder that contains the region, and of another folder.
         (&["*.log"], vec![snapshot("/data", &[]), snapshot("/data/sub", &["*.cache"])], &["x.txt", "sub/y"]),
         (&["*.log"], vec![snapshot("/", &["/data/sub"]), snapshot("/data", &[])], &["x.txt"]),
-        // What cannot be read.
+        // Patterns that cannot be read.
         (&[], vec![snapshot("/data", &["[a", "![b"])], &[]),
         (&["*.log"], vec![snapshot("/data", &[]), snapshot("/other", &["*"])], &["x.txt", "sub"]),
         (
@@ -316,7 +316,7 @@ fn what_a_backup_left_out_takes_back_no_exclude_of_the_rule_nor_the_other_way_ro
     }
 }
 
-/// What is restored of a folder that another snapshot left out is found in it.
+/// A file in a folder that another snapshot excluded is found in the snapshot that contains it.
 #[test]
 fn what_one_snapshot_holds_and_another_left_out_stays() {
     let root = tempfile::tempdir().unwrap();
@@ -330,7 +330,7 @@ fn what_one_snapshot_holds_and_another_left_out_stays() {
 
 const TREE: [&str; 9] = ["a", "b", "x/a", "x/b", "x/c", "x/y/a", "x/y/b", "y/a", "y/x/c"];
 
-/// What is deleted of a tree of which no snapshot holds anything.
+/// The files that are deleted from a tree of which no snapshot contains anything.
 fn deletes(include: &[String], exclude: &[String], left_out: &[(String, Vec<String>)]) -> Option<Vec<String>> {
     let root = tempfile::tempdir().unwrap();
     let mut search = search(root.path(), &TREE, &[], &[]);
@@ -344,8 +344,8 @@ fn deletes(include: &[String], exclude: &[String], left_out: &[(String, Vec<Stri
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
-    /// A file is deleted if the rule alone would let it go, and each snapshot alone would: no list takes back anything of
-    /// another one.
+    /// A file is deleted if the rule alone would delete it, and each snapshot alone would: no list negates a pattern of
+    /// another list.
     #[test]
     fn each_list_of_patterns_is_asked_by_itself(
         include in prop::collection::vec("!?(/data/)?[xy]?/?[a-c*]", 0..2),

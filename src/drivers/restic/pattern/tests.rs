@@ -57,7 +57,7 @@ fn a_negated_exclude_takes_back() {
     assert!(select("/a", &own(&["*.json"]), &own(&["!x"])).is_err());
 }
 
-/// A pattern of a user's must not keep a Job at work for ever.
+/// A pattern of a user must not keep a Job running forever.
 #[test]
 fn many_wild_folders_are_looked_through_at_once() {
     let (wild, deep) = (vec!["**/a"; 400].join("/"), "/a".repeat(400));

@@ -1,7 +1,7 @@
 use crate::drivers::restic::repository::*;
 
-/// What a user may set must not change which programs run, whom restic trusts, what it reads its credentials from, or
-/// whom it gives them to.
+/// Settings of a user must not change which programs run, which servers restic trusts, where restic reads its
+/// credentials, or where it sends them.
 ///
 /// Closes: defect 7 of the second engine, row 6 of the attacks of tenants.
 #[test]

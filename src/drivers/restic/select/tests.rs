@@ -3,7 +3,7 @@ use crate::drivers::restic::select::*;
 use crate::drivers::restic::snapshot::{Summary, know_future};
 use proptest::prelude::*;
 
-/// A host that is asked for by itself.
+/// The snapshots of a host that is queried alone.
 fn resolve(query: &HostQuery, all: &[Snapshot]) -> Result<Vec<PinnedSnapshot>, Failure> {
     super::resolve(query, &[], all)
 }
@@ -103,7 +103,7 @@ fn tags_are_or_of_and() {
     assert_eq!(ids(&resolve(&q(&[&["x"], &["lifeboat.run=a"]]), &all()).unwrap()), ["1", "2"]);
 }
 
-/// Three runs of session nightly, of two hosts; host-1 is missing in the newest, and the second takes until 12.
+/// Three runs of two hosts. The newest run has no snapshot of host-1, and the second run takes until 12.
 fn runs() -> Vec<Snapshot> {
     let of = |n, host: &str, path: &str, run: &str, session: &str| {
         let mut s = snapshot(n, host, &[path], Some(run));
@@ -125,7 +125,7 @@ fn whole_set(host: &str) -> HostQuery {
     HostQuery { snapshots: vec!["latest".into()], ..query(host) }
 }
 
-/// Minute `n` of `snapshot`.
+/// A time in minute `n`, like that of `snapshot`.
 fn minute(n: u32) -> String {
     format!("2026-01-01T00:{n:02}:30+01:00")
 }
@@ -134,10 +134,10 @@ fn minute(n: u32) -> String {
 #[test]
 fn as_of_of_a_rule_takes_the_newest_run_that_had_ended_then() {
     let at = |host: &str, n| resolve(&HostQuery { as_of: Some(minute(n)), ..whole_set(host) }, &runs()).unwrap();
-    // Each by itself: host 1 has nothing of the newest.
+    // Each host alone: the newest run has no snapshot of host-1.
     assert_eq!((ids(&at("host-0", 59)), ids(&at("host-1", 59))), (vec!["14"], vec!["c"]));
     assert_eq!((ids(&at("host-0", 12)), ids(&at("host-1", 12))), (vec!["a", "b"], vec!["c"]));
-    // Host 0 was done by 11, the run was not: both hosts get the run before.
+    // The second run was complete for host-0 by 11, but not as a whole: both hosts get the run before it.
     assert_eq!((ids(&at("host-0", 11)), ids(&at("host-1", 11))), (vec!["1", "2"], vec!["3"]));
     let early = resolve(&HostQuery { as_of: Some(minute(0)), ..whole_set("host-0") }, &runs()).unwrap_err();
     assert_eq!(early.reason, reason::SNAPSHOT_NOT_FOUND);
@@ -153,7 +153,7 @@ fn companions(hosts: &[&str]) -> Vec<Companion> {
     hosts.iter().map(|h| Companion { source_host: (*h).to_owned(), ..Companion::default() }).collect()
 }
 
-/// What a host gets whose session has the asOf, beside these.
+/// The snapshots of a host whose session has the asOf, together with these hosts.
 fn beside(set: &[Companion], host: &str, n: u32, all: &[Snapshot]) -> Result<Vec<PinnedSnapshot>, Failure> {
     super::resolve(&HostQuery { as_of: Some(minute(n)), together: true, ..whole_set(host) }, set, all)
 }
@@ -175,7 +175,7 @@ fn as_of_of_a_session_takes_the_newest_run_that_holds_all_of_its_hosts() {
 #[test]
 fn a_run_that_lacks_a_host_is_named_with_it() {
     let set = companions(&["host-0", "host-1"]);
-    // The hosts belong together, and of the two runs of the time neither is of both.
+    // The hosts belong together, and neither of the two runs of that time contains both.
     let mut all = runs();
     all.retain(|s| s.run_tag() != Some("lifeboat.run=a") || s.hostname == "host-0");
     for host in ["host-0", "host-1"] {
@@ -185,12 +185,12 @@ fn a_run_that_lacks_a_host_is_named_with_it() {
             assert!(failure.message.contains(word), "{word}: {}", failure.message);
         }
     }
-    // One that may be empty does not hold the other back.
+    // A host that may be empty does not block the other host.
     let mut lenient = set.clone();
     lenient[1].optional = true;
     assert_eq!(ids(&beside(&lenient, "host-0", 59, &runs()).unwrap()), ["14"]);
     assert_eq!(beside(&lenient, "host-1", 59, &runs()).unwrap_err().reason, reason::SNAPSHOT_NOT_FOUND);
-    // What another has got already is kept to.
+    // A snapshot that another host already uses decides the run.
     let mut later = set.clone();
     later[0].pinned = Some(runs()[0].id[..16].to_owned());
     assert_eq!(ids(&beside(&later, "host-1", 59, &runs()).unwrap()), ["3"]);
@@ -211,7 +211,7 @@ fn hosts_that_no_run_ever_held_together_each_take_their_own_newest() {
     let at = |host: &str| beside(&set, host, 59, &all).unwrap();
     assert_eq!((ids(&at("alone")), ids(&at("foreign"))), (vec!["1e"], vec!["1f"]));
     assert_eq!((ids(&at("host-0")), ids(&at("host-1"))), (vec!["a", "b"], vec!["c"]));
-    // From a time before there were runs, there are only snapshots.
+    // At a time before the first run, only snapshots exist.
     let mut old = vec![snapshot(0, "host-0", &["/data"], None), snapshot(1, "host-1", &["/data"], None)];
     old.extend(runs().into_iter().skip(3));
     assert_eq!(ids(&beside(&set, "host-0", 5, &old).unwrap()), [""]);
@@ -272,7 +272,7 @@ fn whatever_there_is_all_hosts_of_a_set_get_one_run_and_all_of_it() {
     assert!(found > 1000);
 }
 
-/// Two runs of two paths each, of which the second is not whole.
+/// Two runs of two paths each. The second run is incomplete.
 fn half() -> Vec<Snapshot> {
     let of = |n, path: &str, run: &str, more: &[&str]| {
         let mut s = snapshot(n, "host-0", &[path], Some(run));
@@ -298,7 +298,7 @@ fn half_a_run_is_no_backup() {
     let failure = resolve(&whole_set("host-0"), &half()[2..]).unwrap_err();
     assert_eq!(failure.reason, reason::SNAPSHOT_NOT_FOUND);
     assert!(failure.message.contains("host \"host-0\" of run b has 1 of 2 paths"), "{}", failure.message);
-    // Once the second path is there, it is whole.
+    // With the second path, the run is complete.
     let mut done = half();
     done.push(Snapshot { paths: vec!["/etc/app".into()], id: "d".repeat(64), ..half()[2].clone() });
     assert_eq!(ids(&resolve(&whole_set("host-0"), &done).unwrap()), ["a", "dddddddd"]);
@@ -316,12 +316,12 @@ fn a_snapshot_without_all_files_is_taken_by_its_id_only() {
     assert_eq!(ids(&resolve(&named, &all).unwrap()), ["dddddddd"]);
     let failure = resolve(&whole_set("host-0"), &all[2..]).unwrap_err();
     assert!(failure.message.contains("has /etc/app without files that could not be read"), "{}", failure.message);
-    // Tried again in the same run, and well this time.
+    // A retry in the same run succeeds.
     all.push(Snapshot { paths: vec!["/etc/app".into()], id: "e".repeat(64), ..half()[2].clone() });
     assert_eq!(ids(&resolve(&whole_set("host-0"), &all).unwrap()), ["a", "eeeeeeee"]);
 }
 
-/// An attempt that was killed before it could mark its snapshot, and the next one, which misses the same files.
+/// An attempt that was killed before it could tag its snapshot, and the next attempt, which misses the same files.
 #[test]
 fn the_last_try_of_a_path_decides_for_those_before_it() {
     let of = |n, path: &str, is_incomplete: bool| {
@@ -339,7 +339,7 @@ fn the_last_try_of_a_path_decides_for_those_before_it() {
     }
     let failure = resolve(&whole_set("host-0"), &[all[0].clone(), all[2].clone()]).unwrap_err();
     assert!(failure.message.contains("has /data without files that could not be read"), "{}", failure.message);
-    // Tried once more, and well; of another path nothing is said.
+    // One more retry succeeds; it says nothing about another path.
     let all = [of(11, "/data", true), old, of(10, "/data", false), of(12, "/data", false)];
     for asked in [&whole_set("host-0"), &path, &as_of] {
         assert_eq!(ids(&resolve(asked, &all).unwrap()), ["c"], "{asked:?}");
@@ -388,7 +388,7 @@ fn a_session_is_its_run_and_nothing_else() {
     }
     assert!(of("host-0", "demo/none").unwrap_err().message.contains("holds nothing of that session"));
     assert!(of("host-0", "other/first").is_err(), "the namespace counts");
-    // Made again under its name: the newer run.
+    // A session was created again with the same name: the newer run is used.
     let mut twice = runs();
     twice.iter_mut().filter(|s| s.run_tag() == Some("lifeboat.run=b")).for_each(|s| {
         s.tags = Some(vec!["lifeboat.run=b".into(), format!("{SESSION_TAG_PREFIX}demo/first")]);
@@ -397,7 +397,7 @@ fn a_session_is_its_run_and_nothing_else() {
     assert_eq!(ids(&resolve(&q, &twice).unwrap()), ["a", "b"]);
 }
 
-/// A tag that a user adds to his own backup comes after those of the backup itself.
+/// A tag that users add to their own backups comes after the tags of the backup itself.
 ///
 /// Closes: row 13 of the attacks of tenants.
 #[test]
@@ -454,7 +454,7 @@ fn a_snapshot_of_the_future_is_not_the_latest() {
         |n: u32, time: &str, run: &str| Snapshot { time: time.into(), ..snapshot(n, "host-0", &["/data"], Some(run)) };
     let mut with = all();
     with.push(dated(7, "2037-01-01T00:00:00Z", "x"));
-    // Within what clocks differ by.
+    // Within the tolerated clock difference.
     with.push(dated(8, "2026-01-01T12:59:00Z", "y"));
     know_future(&mut with, now);
     for (q, expected) in [
@@ -474,16 +474,16 @@ fn a_snapshot_of_the_future_is_not_the_latest() {
         assert_eq!(note.is_some(), said.is_some(), "{note:?}");
         assert!(said.is_none_or(|s| note.as_ref().unwrap().contains(s)), "{note:?}");
     }
-    // No backup was complete at any time that has come.
+    // A time in the future does not select the snapshot of the future.
     let q = HostQuery { paths: vec!["/data".into()], as_of: Some("2099-01-01T00:00:00Z".into()), ..query("host-0") };
     assert_eq!(ids(&resolve(&q, &with).unwrap()), ["8"]);
-    // One that is alone is taken, and said.
+    // A snapshot of the future that is the only one is used, with a warning.
     let mut alone = vec![dated(7, "2037-01-01T00:00:00Z", "x")];
     know_future(&mut alone, now);
     let q = HostQuery { paths: vec!["/data".into()], ..query("host-0") };
     assert_eq!(ids(&resolve(&q, &alone).unwrap()), ["7"]);
     assert!(warning(&q, &[], &alone).unwrap().contains("2037-01-01T00:00:00Z"));
-    // Of several that are all there is, the latest, whatever their ids.
+    // If all snapshots are of the future, the latest is used, whatever their ids.
     let hours = [(4, "2037-01-01T02:00:00Z"), (9, "2037-01-01T01:00:00Z"), (2, "2037-01-01T03:00:00Z")];
     let mut all: Vec<Snapshot> = hours.iter().map(|(id, time)| dated(*id, time, &id.to_string())).collect();
     know_future(&mut all, now);

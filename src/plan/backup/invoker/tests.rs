@@ -66,7 +66,7 @@ fn named(due: Timestamp) -> String {
     sessions::scheduled(&seen(None).id, None, due, None).session.metadata.name.unwrap()
 }
 
-/// The invoker as it is found after a plan's status was written.
+/// The invoker after the status of a plan was written.
 pub fn after<'a>(seen: &InvokerSeen<'a>, plan: &InvokerPlan) -> InvokerSeen<'a> {
     InvokerSeen {
         is_new: false,
@@ -101,7 +101,7 @@ fn of_several_missed_times_the_newest_is_made_up_for_unless_it_is_a_day_old() {
     assert_eq!(created(&next(&weekly, at(due + day))), Some("b-19700108-0000"));
     assert_eq!(created(&next(&weekly, at(due + day + 1))), None, "too old");
     assert_eq!(next(&weekly, at(due + day + 1)).next, Some(Time(at(2 * due))));
-    // An interval longer than that is no missed time.
+    // The due time of an interval that is longer than a day is not a missed time.
     let every = InvokerSeen { schedule: Some("@every 50h"), ..seen(None) };
     assert_eq!(created(&next(&every, at(50 * 3600))), Some("b-19700103-0200"));
 }
@@ -109,7 +109,7 @@ fn of_several_missed_times_the_newest_is_made_up_for_unless_it_is_a_day_old() {
 #[test]
 fn a_schedule_counts_from_when_it_was_written() {
     let old = after(&seen(None), &next(&seen(None), at(301)));
-    // A daily time that lies behind it today, written at 10:00.
+    // A daily time that is already past today, written at 10:00.
     let changed = InvokerSeen { schedule: Some("0 9 * * *"), ..old.clone() };
     let plan = next(&changed, at(36_000));
     assert_eq!((created(&plan), plan.next.clone()), (None, Some(Time(at(86_400 + 9 * 3600)))));
@@ -118,7 +118,7 @@ fn a_schedule_counts_from_when_it_was_written() {
     let moved = InvokerSeen { time_zone: Some("Asia/Tokyo"), ..after(&changed, &plan) };
     assert_eq!(created(&next(&moved, at(90_000))), None);
     assert_eq!(next(&moved, at(90_000)).next, Some(Time(at(2 * 86_400))));
-    // One that gets its first schedule long after it was created.
+    // An invoker that gets its first schedule long after its creation.
     let without = InvokerSeen { schedule: None, ..seen(None) };
     let given = InvokerSeen { schedule: Some("0 9 * * *"), ..after(&without, &next(&without, at(5))) };
     assert_eq!(created(&next(&given, at(36_000))), None);
@@ -158,7 +158,7 @@ fn times_of_a_clock_that_was_ahead_hold_no_backup_up() {
         assert_eq!(created(&plan).map(str::to_owned), due, "{schedule}");
         assert!(plan.next.as_ref().unwrap().0 <= at(4 * DAY + 7_200) && plan.last.as_ref().unwrap().0 <= now);
         assert_eq!(created(&next(&after(&ahead, &plan), now)), None, "once");
-        // So is the time since which the schedule counts: from now on it does.
+        // So is the time since which the schedule is in force: it is in force from now on.
         ahead.in_force.as_mut().unwrap().since = Time(at(365 * DAY));
         let plan = next(&ahead, now);
         assert_eq!(plan.in_force.as_ref().unwrap().since, Time(now));
@@ -166,7 +166,7 @@ fn times_of_a_clock_that_was_ahead_hold_no_backup_up() {
         let later = next(&after(&ahead, &plan), at(4 * DAY + 7_200));
         assert!(created(&later).is_some(), "{schedule}");
     }
-    // Clocks of two replicas differ by a little: what is done is done.
+    // The clocks of two replicas differ a little: a session that was created is not created again.
     let last = after(&seen(None), &next(&seen(None), at(300)));
     assert_eq!((created(&next(&last, at(299))), created(&next(&last, at(301)))), (None, None));
 }
@@ -176,7 +176,7 @@ fn the_time_zone_decides_when() {
     let berlin = InvokerSeen { schedule: Some("30 2 * * *"), time_zone: Some("Europe/Berlin"), ..seen(None) };
     let new = InvokerSeen { created: "2026-03-28T12:00:00Z".parse().unwrap(), ..berlin };
     let plan = next(&new, "2026-03-28T12:00:00Z".parse().unwrap());
-    // The night in which 02:30 does not exist: when the clock jumps, at 01:00 UTC.
+    // In this night, 02:30 does not exist: the backup runs when the clock jumps, at 01:00 UTC.
     assert_eq!(plan.next, Some(Time("2026-03-29T01:00:00Z".parse().unwrap())));
 }
 
@@ -237,13 +237,13 @@ fn what_was_made_by_hand_is_kept_for_a_day_after_its_end_and_pushes_nothing_out(
         session("old", 1, false, Some(at(1))),
         session("hand", 2, true, Some(at(100))),
         session("f-hand", 3, true, Some(at(200))),
-        // Skipped, or not read yet: from its creation on.
+        // The session was skipped, or its status is not read yet: it is kept from its creation on.
         session("f-unread", 4, true, None),
         session("new", 5, false, Some(at(300))),
         session("hand-newest", 6, true, Some(at(400))),
     ];
     assert_eq!(next(&s, at(500)).delete, ["old"], "of those that the schedule made, the limit of one");
-    // When the first of them has been kept for its day.
+    // The requeue is due when the first failed session has been kept for a day.
     assert_eq!(next(&s, at(DAY)).requeue, Some(Duration::from_secs(4)));
     assert_eq!(next(&s, at(DAY + 99)).delete, ["f-unread", "old"]);
     assert_eq!(next(&s, at(DAY + 100)).delete, ["f-unread", "hand", "old"]);
@@ -275,7 +275,7 @@ fn a_mount_that_the_workload_does_not_have_is_said_before_any_backup() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Looks at any times, some of which crash before the session is made or before status is written.
+    /// Reconciles at any times. Some crash before the session is created or before status is written.
     #[test]
     fn no_restart_loses_or_doubles_a_backup(
         looks in prop::collection::vec((1_i64..200_000, 0..4_u8), 1..40),
@@ -298,7 +298,7 @@ proptest! {
                 prop_assert_eq!(name, &named(newest.unwrap()));
                 made.insert(name.clone());
             }
-            // What has come is made, now or before: nothing is lost, whatever crashed.
+            // Every time that has come has its session, created now or before: nothing is lost, whatever crashed.
             if let Some(newest) = newest {
                 let wanted = named(newest);
                 prop_assert!(made.contains(&wanted), "{} of {:?}", wanted, made);
@@ -395,7 +395,7 @@ fn what_pod_security_would_refuse_is_not_ready_until_it_would_not() {
     let members = vec![MemberSeen { runtime: Some(&settings), ..MemberSeen::default() }];
     let (status, why, text) = ready(&next(&InvokerSeen { members, ..restricted.clone() }, at(301)));
     assert_eq!((status.as_str(), why.as_str()), ("True", reason::BACKUPS_CAN_BE_TAKEN), "{text}");
-    // A repository on a node's folder is a volume of each of its Jobs.
+    // A repository in a folder of a node is a volume of each of its Jobs.
     let mut local = InvokerSeen { pod_security: Level::Baseline, ..with_claim() };
     let Seen::Found(repository) = &mut local.repository else { panic!() };
     let backend = json!({ "storageSecretName": "s", "local": { "mountPath": "/r", "hostPath": { "path": "/r" } } });

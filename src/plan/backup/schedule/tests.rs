@@ -1,4 +1,4 @@
-//! Schedules, against the table of robfig/cron and against the plainest search there is.
+//! Schedules, against the table of robfig/cron and against the simplest possible search.
 
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ fn runs_at_the_times_robfig_cron_does() {
         ("2012-07-09T23:35:00Z", "0 0 ? Feb Mon", "2013-02-04T00:00:00Z"),
         ("2012-07-09T23:35:00Z", "0 0 29 Feb ?", "2016-02-29T00:00:00Z"),
         ("2012-07-15T08:10:00Z", "5/15 * * * *", "2012-07-15T08:20:00Z"),
-        // Both days named: either will do. One of them any: both must hold.
+        // Both day fields are restricted: a day matches if either matches. One of them is a wildcard: both must match.
         ("2012-07-15T00:00:00Z", "0 0 1,15 * Sun", "2012-07-22T00:00:00Z"),
         ("2012-07-16T00:00:00Z", "0 0 */10 * Sun", "2012-07-21T00:00:00Z"),
         ("2012-07-02T00:00:00Z", "0 0 * * Mon", "2012-07-09T00:00:00Z"),
@@ -40,17 +40,17 @@ fn runs_at_the_times_robfig_cron_does() {
 #[test]
 fn where_clocks_change_a_named_hour_runs_once_and_any_hour_as_it_passes() {
     for (after, spec, expected) in [
-        // Left out by the clock: when it jumps. Two that fall together run once.
+        // Times that the clock skips run when it jumps. Two times that then coincide run once.
         ("2012-03-11T00:00:00-05:00", "30 2 11 Mar ?", "2012-03-11T03:00:00-04:00"),
         ("2012-03-11T00:00:00-05:00", "0 2 * * ?", "2012-03-11T03:00:00-04:00"),
         ("2012-03-11T00:00:00-05:00", "*/20 2,3 * * ?", "2012-03-11T03:00:00-04:00"),
         ("2012-03-11T03:00:00-04:00", "*/20 2,3 * * ?", "2012-03-11T03:20:00-04:00"),
         ("2012-03-11T03:00:00-04:00", "0 2 * * ?", "2012-03-12T02:00:00-04:00"),
-        // Shown twice: the first time.
+        // Times that the clock shows twice run the first time.
         ("2012-11-04T00:00:00-04:00", "0 1 * * ?", "2012-11-04T01:00:00-04:00"),
         ("2012-11-04T01:00:00-04:00", "0 1 * * ?", "2012-11-05T01:00:00-05:00"),
         ("2012-11-04T01:45:00-04:00", "30 1 04 Nov ?", "2013-11-04T01:30:00-05:00"),
-        // Every hour that passes.
+        // A schedule of every hour runs at every hour that passes.
         ("2012-03-11T01:00:00-05:00", "0 * * * ?", "2012-03-11T03:00:00-04:00"),
         ("2012-03-11T01:30:00-05:00", "30 * * * ?", "2012-03-11T03:30:00-04:00"),
         ("2012-11-04T01:30:00-04:00", "30 * * * ?", "2012-11-04T01:30:00-05:00"),
@@ -60,7 +60,7 @@ fn where_clocks_change_a_named_hour_runs_once_and_any_hour_as_it_passes() {
         let zone = zone(Some("America/New_York")).unwrap();
         assert_eq!(schedule.upcoming(at(after), at(after), &zone), Some(at(expected)), "{spec} after {after}");
     }
-    // A day that the calendar left out: Samoa, 30 December 2011.
+    // A day that does not exist in the calendar: in Samoa, 30 December 2011.
     let samoa = zone(Some("Pacific/Apia")).unwrap();
     let daily = Schedule::parse("0 3 * * *").unwrap();
     let jumped = {
@@ -119,7 +119,7 @@ fn the_newest_time_that_has_come_is_found_and_an_interval_counts_from_its_begin(
     assert_eq!(newest("0 3 * * *", begin, begin, now).as_deref(), Some("2026-01-03T03:00:00Z"));
     assert_eq!(newest("0 3 * * *", begin, "2026-01-03T03:00:00Z", now).as_deref(), Some("2026-01-03T03:00:00Z"));
     assert_eq!(newest("0 3 * * *", begin, "2026-01-03T03:00:01Z", now), None);
-    // Longer than anybody looks back.
+    // An interval longer than the limit for missed times.
     assert_eq!(newest("@every 50h", begin, "2026-01-03T00:00:00Z", now).as_deref(), Some("2026-01-03T02:00:00Z"));
     assert_eq!(newest("@every 80h", begin, begin, now), None);
     let every = Schedule::parse("@every 50h").unwrap();
@@ -141,11 +141,11 @@ fn part(min: u8, max: u8) -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Against the plainest search there is: look at the clock of every single minute.
+    /// Against the simplest search: checks the clock of every single minute.
     #[test]
     fn next_is_the_first_minute_that_matches(
         (minute, hour, day, month, weekday) in (part(0, 59), part(0, 23), part(1, 31), part(1, 12), part(0, 6)),
-        // A week around the change of the clocks in New York in 2024, either one.
+        // A week around one of the two changes of the clocks in New York in 2024.
         start in prop_oneof![1_709_900_000_i64..1_710_200_000, 1_730_400_000_i64..1_730_800_000],
     ) {
         let spec = format!("{minute} {hour} {day} {month} {weekday}");
@@ -157,13 +157,14 @@ proptest! {
             f.minute.has(d.minute()) && f.hour.has(d.hour()) && f.month.has(d.month()) && f.day_matches(d.date())
         };
         let clock = |m: i64| Timestamp::from_second(m * 60).unwrap().to_zoned(zone.clone()).datetime();
-        // The latest time the clock has shown so far: from the day before on, so that a second pass is known as one.
+        // The latest time that the clock has shown so far, starting the day before, so that a second pass is
+        // recognized.
         let mut latest = clock(start / 60 - 24 * 60);
         let mut first = None;
         for m in start / 60 - 24 * 60 + 1..start / 60 + 7 * 24 * 60 {
             let shown = clock(m);
             let mut runs = f.hour.any && matches(shown);
-            // Each time of day is looked at once: when it comes, or when the clock has jumped over it.
+            // Each time of day is checked once: when it comes, or when the clock has jumped over it.
             while latest < shown {
                 latest = latest.checked_add(jiff::Span::new().minutes(1)).unwrap();
                 runs |= !f.hour.any && matches(latest);

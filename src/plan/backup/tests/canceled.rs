@@ -1,4 +1,4 @@
-//! Sessions that are canceled at any point, and how far those are that run.
+//! Sessions that are canceled at any point, and the progress of running sessions.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::names::reason;
 use crate::plan::backup::tests::world::{World, from_elsewhere, retry, script};
 use crate::plan::fake::End;
 
-/// Passes of the longest of these sessions, and some.
+/// More passes than the longest of these sessions takes.
 const PASSES: usize = 60;
 
 fn world(sequential: bool) -> World {
@@ -20,7 +20,7 @@ fn world(sequential: bool) -> World {
     w
 }
 
-/// Some passes; false when it is over before.
+/// Runs some passes; false if the session ends before.
 fn advance(w: &mut World, passes: usize) -> bool {
     for _ in 0..passes {
         let Some(wait) = w.pass() else { return false };
@@ -32,7 +32,7 @@ fn advance(w: &mut World, passes: usize) -> bool {
     !["Succeeded", "Failed"].contains(&w.phase())
 }
 
-/// What a canceled session says is what it did.
+/// Asserts that the status of a canceled session says what the session did.
 fn is_told_truly(w: &World) {
     let begun: BTreeSet<&str> = w.jobs.created.iter().map(|(k, _)| k.as_str()).collect();
     for (index, target) in w.status["targets"].as_array().into_iter().flatten().enumerate() {
@@ -123,7 +123,7 @@ fn what_is_canceled_says_what_it_left() {
     w.run.canceled = true;
     w.settle();
     assert_eq!((w.summary(), w.steps().len()), ("Canceled. No host was backed up.", 0));
-    // While retention is at work, which the deletion of its Job ends.
+    // The cancel comes during retention. Deleting the Job of retention ends it.
     let mut w = World::new(2, true, true);
     script(&mut w, "maintain", &[End::Never]);
     w.until("maintain");
@@ -140,7 +140,7 @@ fn what_is_canceled_says_what_it_left() {
         "{text}"
     );
     assert_eq!(w.facts, 1);
-    // The first is done, the second at work.
+    // The first target is done, and the second is being backed up.
     let mut w = World::new(2, true, true);
     script(&mut w, "backup/1/m1", &[End::Never]);
     w.until("backup/1/m1");
@@ -180,7 +180,7 @@ fn it_says_how_far_the_jobs_are() {
     assert_eq!(w.summary(), "0 of 2 hosts backed up, 25 % of the current data");
     let host = &w.status["targets"][0]["stats"][0]["progress"];
     assert_eq!((&host["percent"], &host["bytesDone"], &host["filesTotal"]), (&25.into(), &100.into(), &4.into()));
-    // Each counts by its bytes, and what was said last stays while a Job does not answer.
+    // Each host counts by its bytes. The last progress stays while a Job does not answer.
     w.progress = [(of(&w, "backup/1/m1"), progress(400, 600))].into();
     w.step(1);
     assert_eq!(w.summary(), "0 of 2 hosts backed up, 50 % of the current data");

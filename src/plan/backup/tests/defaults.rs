@@ -1,4 +1,4 @@
-//! Settings that come from the namespace: they reach every Job of a session, and one that cannot be read starts none.
+//! Settings from the namespace reach every Job of a session. Settings that cannot be read start no Job.
 
 use serde_json::json;
 

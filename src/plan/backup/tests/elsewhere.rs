@@ -31,7 +31,7 @@ fn a_session_that_is_deleted_leaves_no_right() {
             }
             w.run.id.deleting = true;
             w.crashes = vec![w.writes + crash];
-            // Its Jobs go with it.
+            // The Jobs of the session are deleted with it.
             w.jobs = Jobs::default();
             w.settle();
         }

@@ -1,4 +1,4 @@
-//! Backups of many paths and hosts: none is lost for its answer, and none begun that no status can hold.
+//! Backups of many paths and hosts: no backup is lost because of its answer, and none begins whose status is too large.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::plan::backup::tests::world::World;
 use crate::plan::run::size;
 use crate::plan::seen::target::Target;
 
-/// All was uploaded, and then the answer did not fit.
+/// Everything was uploaded, but the answer did not fit.
 ///
 /// Closes: defect 2 of the second engine.
 #[test]
@@ -21,7 +21,7 @@ fn a_backup_of_many_paths_succeeds() {
         let made = w.status["targets"][0]["stats"][0]["snapshots"].as_array().unwrap();
         assert_eq!(made.iter().map(|s| s["path"].as_str().unwrap()).collect::<Vec<_>>(), paths);
         assert!(made.iter().all(|s| s["name"] == "abababab" && s["totalSize"] == "0 B"), "{:#}", made[0]);
-        // Of very many paths less is told.
+        // For very many paths, the answer has less detail.
         assert!(count > 64 || made.iter().all(|s| s["fileStats"]["newFiles"] == 0), "{:#}", made[0]);
     }
 }

@@ -1,4 +1,4 @@
-//! What follows the backups: retention, check, and what the Repository is told.
+//! The steps after the backups: retention, the check, and what is written to the Repository.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -26,7 +26,7 @@ fn retention_names_what_was_backed_up_and_leaves_what_another_backs_up_too() {
     script(&mut w, "backup/1/m1", &[End::DATA]);
     w.settle();
     assert_eq!(own(&w), at(&["m0", "m2"]), "what failed keeps all it has");
-    // Somebody else's: the same host and path, the same host and another path, another host.
+    // The backup of another invoker: the same host and path, the same host and another path, another host.
     let neighbour = |host: &str, path: &str| Neighbour {
         name: "BackupConfiguration demo/twin".into(),
         targets: vec![(HostSet::One(host.into()), vec![path.into()])],
@@ -40,14 +40,14 @@ fn retention_names_what_was_backed_up_and_leaves_what_another_backs_up_too() {
     let (applied, text) = w.condition("RetentionPolicyApplied");
     assert!(applied == "False" && text.contains("host m1") && text.contains("demo/twin"), "{text}");
     assert_eq!((w.phase(), w.followers.len()), ("Failed", 0), "a retry would change nothing");
-    // Who keeps everything touches nothing.
+    // A policy that keeps everything touches nothing.
     let mut w = World::new(1, false, true);
     w.run.others = vec![neighbour("m0", "/stash-data")];
     w.settle();
     assert_eq!((w.phase(), w.condition("RetentionPolicyApplied").0), ("Succeeded", "True"));
 }
 
-/// How a session ends that has its backups, and whose maintenance came to this.
+/// The state of a session that has its backups and whose maintenance ended like this.
 fn after(facts: RepositoryFacts, failure: Option<(Class, &'static str)>) -> World {
     let mut w = World::new(1, false, true);
     w.invoker().retention.keep_last = Some(1);
@@ -65,24 +65,24 @@ fn retention_that_failed_is_no_success_whatever_the_check_says() {
         let text = format!("It is {why}.");
         assert_eq!(w.condition("RetentionPolicyApplied"), ("False", text.as_str()));
         assert_eq!((w.condition("RepositoryIntegrityVerified").0, w.targets()), ("True", vec!["Succeeded"]));
-        // What was not measured is not said to be nothing.
+        // Values that were not measured are not reported as zero.
         assert_eq!(w.last_facts["integrity"], true);
         for unknown in ["totalSize", "snapshotCount", "snapshotsRemovedOnLastCleanup"] {
             assert!(w.last_facts.get(unknown).is_none(), "{:#}", w.last_facts);
         }
     }
-    // Forgotten, and not pruned.
+    // Snapshots were forgotten, but not pruned.
     let forgotten = RepositoryFacts { removed: 3, ..good.clone() };
     let w = after(forgotten, Some((Class::Invalid, reason::ACCESS_DENIED)));
     assert_eq!((w.phase(), &w.last_facts["snapshotsRemovedOnLastCleanup"]), ("Failed", &json!(3)));
-    // Only what came last failed.
+    // Only the last part failed.
     let kept = RepositoryFacts { retained: true, snapshot_count: Some(0), ..good.clone() };
     let w = after(kept.clone(), Some((Class::Invalid, reason::ACCESS_DENIED)));
     assert_eq!((w.phase(), w.stalled()), ("Failed", reason::ACCESS_DENIED));
     assert_eq!((w.condition("RetentionPolicyApplied").0, &w.last_facts["snapshotCount"]), ("True", &json!(0)));
     let w = after(RepositoryFacts { total_bytes: Some(1024), ..kept }, None);
     assert_eq!((w.phase(), &w.last_facts["totalSize"]), ("Succeeded", &json!("1.000 KiB")));
-    // As an agent of before leaves it.
+    // The answer of an agent of the previous version.
     let w = after(good, None);
     assert_eq!((w.phase(), w.condition("RetentionPolicyApplied").0), ("Succeeded", "True"));
 }
@@ -113,18 +113,18 @@ fn snapshots_are_listed_though_nobody_looked_at_the_repository_after_them() {
     w.settle();
     assert_eq!((w.phase(), w.stalled()), ("Failed", reason::RETENTION_FAILED));
     assert_eq!(times(&w), (1, true, 1), "{:#}", w.last_facts);
-    // Past the deadline.
+    // The session ends at the deadline.
     let mut w = World::new(1, false, true);
     script(&mut w, "maintain", &[End::Never]);
     w.settle();
     assert_eq!((w.phase(), times(&w)), ("Failed", (1, true, 1)));
-    // No host succeeded, though it left a snapshot of what could be read.
+    // No host succeeded, although the host left a snapshot of the files that could be read.
     let mut w = World::new(1, false, true);
     script(&mut w, "backup/0/m0", &[End::Partial(Class::Data, reason::PERMISSION_DENIED)]);
     w.settle();
     assert_eq!((w.phase(), w.steps()), ("Failed", vec!["prepare", "backup/0/m0"]));
     assert_eq!(times(&w), (1, true, 1));
-    // Without snapshots there is nothing to list.
+    // Without snapshots, there is nothing to list.
     let mut w = World::new(1, false, true);
     script(&mut w, "backup/0/m0", &[End::DATA]);
     w.settle();
@@ -144,7 +144,7 @@ fn only_a_backup_that_succeeded_is_told_as_one() {
     w.first_backup = Some(Time(Timestamp::UNIX_EPOCH));
     w.settle();
     assert_eq!(told(&w, "firstBackupTime").as_deref(), Some("1970-01-01T00:00:00Z"));
-    // Retention failed, the check did, another host did, and it was canceled.
+    // Retention failed, the check failed, another host failed, and the session was canceled.
     let good = RepositoryFacts { integrity: Some(true), ..RepositoryFacts::default() };
     let mut all = vec![
         after(good, Some((Class::Invalid, reason::ACCESS_DENIED))),
@@ -169,7 +169,7 @@ fn only_a_backup_that_succeeded_is_told_as_one() {
             assert_eq!(told(&w, key), None, "{:#}", w.last_facts);
         }
     }
-    // Nothing was made, and nothing is told.
+    // If no snapshot was made, nothing is written to the Repository.
     for key in ["prepare", "backup/0/m0"] {
         let mut w = World::new(1, false, true);
         script(&mut w, key, &[End::Fails(Class::Invalid, reason::NOTHING_TO_BACK_UP)]);

@@ -23,7 +23,7 @@ fn one_session_never_works_in_two_places() {
         assert!(w.summary().starts_with("The backend of Repository demo/repo was changed during"), "{}", w.summary());
         assert_eq!(w.jobs.created.len(), begun, "{step}: nothing is begun in the new place");
         assert_eq!(w.jobs.created.iter().filter(|(key, _)| key.starts_with("backup/")).count(), attempts);
-        // The new place is not known: the next session begins anew there.
+        // The new place is not known: the next session begins there from the start.
         assert!(w.last_facts.get("knownPlace").is_none(), "{step}: {}", w.last_facts);
         assert_eq!(w.followers.len(), 1, "{step}");
     }

@@ -1,4 +1,4 @@
-//! Whether a session begins at all, and what follows one that failed.
+//! Whether a session begins, and what follows a failed session.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ fn a_failed_session_is_followed_by_another_after_the_delay() {
     assert_eq!(w.events, ["DataCorrupt", "Retried"]);
     let due: Timestamp = w.status["nextRetry"].as_str().unwrap().parse().unwrap();
     assert!(due >= begin + SignedDuration::from_mins(10) && w.now >= due, "{due} {}", w.now);
-    // The last of them is followed by none, and neither is a success.
+    // The last retry is not followed by another, and a success is not followed by a retry.
     for (left, ends, phase) in [(0, vec![End::DATA], "Failed"), (3, vec![], "Succeeded")] {
         let mut w = World::new(1, false, true);
         w.invoker().retry = Some(retry(2));
@@ -67,13 +67,13 @@ fn a_failed_session_is_followed_by_another_after_the_delay() {
 
 #[test]
 fn what_a_retry_cannot_mend_or_nobody_wants_is_not_tried_again() {
-    // The Repository does not let it in.
+    // The Repository does not allow the session.
     let mut w = from_elsewhere(1);
     w.policy = Value::Null;
     w.invoker().retry = Some(retry(2));
     w.settle();
     assert_eq!((w.phase(), w.followers.len(), w.status.get("nextRetry")), ("Failed", 0, None));
-    // Paused, or gone, while the delay lasts.
+    // The invoker is paused or deleted during the delay.
     for gone in [false, true] {
         let mut w = World::new(1, false, true);
         w.invoker().retry = Some(retry(2));
@@ -114,7 +114,7 @@ fn an_invoker_that_is_changed_or_deleted_under_a_session_ends_it() {
         assert_eq!((w.phase(), w.stalled()), ("Failed", reason::SPEC_CHANGED), "{change}");
         assert_eq!(w.targets(), ["Failed", "Failed"], "{change}");
     }
-    // What says nothing of where data comes from and goes may change.
+    // Fields that do not say where data comes from and goes to may change.
     let mut w = World::new(1, false, true);
     w.pass();
     w.pass();

@@ -1,4 +1,4 @@
-//! What a backup waits for, for how long, and what it says of it at the end.
+//! What a backup waits for, for how long, and what its status says at the end.
 
 use serde_json::json;
 
@@ -18,19 +18,19 @@ fn a_target_that_goes_while_it_is_backed_up_holds_up_nothing() {
         w.settle();
         w
     };
-    // What its Job made counts.
+    // The snapshot that the Job made counts.
     let w = begin(&[End::Ok]);
     assert_eq!((w.phase(), w.condition("RetentionPolicyApplied").0), ("Succeeded", "True"));
-    // One that never ends is stopped at the deadline, which settling asserts.
+    // A Job that never ends is stopped at the deadline; `settle` asserts this.
     let w = begin(&[End::Never]);
     assert_eq!((w.phase(), w.stalled()), ("Failed", reason::DEADLINE_EXCEEDED));
-    // No second attempt without a target.
+    // There is no second attempt without a target.
     let w = begin(&[End::TRANSIENT]);
     assert_eq!((w.phase(), w.stalled(), w.jobs.attempts("backup/0/m0")), ("Failed", reason::TARGET_NOT_AVAILABLE, 1));
     assert!(w.summary().contains("Last: Backup target") && w.summary().contains("was deleted"), "{}", w.summary());
 }
 
-/// A snapshot of half a restore, with retention after it, could be the end of the last good one.
+/// A snapshot of a half-restored volume, followed by retention, could remove the last good snapshot.
 #[test]
 fn what_is_being_restored_is_backed_up_after_it() {
     let rival = |begun| Rival {
@@ -61,19 +61,20 @@ fn what_is_being_restored_is_backed_up_after_it() {
         w.settle();
         assert_eq!((w.phase(), w.status["targets"][0]["stats"][0].get("reason")), ("Succeeded", None));
     }
-    // Who has not begun waits for the backup, another claim is another's, and two may read at once.
+    // A restore that has not begun waits for the backup. A writer of another claim and a reader of this claim do not
+    // block.
     let mut w = World::new(1, false, true);
     w.rivals = vec![rival(false)];
     w.writers = vec![writer("other", false), writer("m0", true)];
     w.settle();
     assert_eq!(w.phase(), "Succeeded");
-    // A Job that is there goes on.
+    // A Job that exists continues.
     let mut w = World::new(1, false, true);
     w.until("backup/0/m0");
     w.rivals = vec![rival(true)];
     w.settle();
     assert_eq!(w.phase(), "Succeeded");
-    // The deadline holds, and says for whom it was waited.
+    // The deadline still applies. Status names the session that the backup waited for.
     let mut w = World::new(1, false, true);
     w.rivals = vec![rival(true)];
     w.settle();
@@ -120,7 +121,7 @@ fn past_the_deadline_nothing_begins() {
     assert_eq!((w.phase(), w.stalled(), w.steps().len()), ("Failed", reason::DEADLINE_EXCEEDED, 0));
     let said = w.events.iter().filter(|e| *e == reason::REPOSITORY_NOT_AVAILABLE).count();
     assert_eq!(said, 1, "warned of once: {:?}", w.events);
-    // Whatever held it up is told with the deadline: a pod that is not let in, a store, a claim.
+    // At the deadline, status names the obstacle: a pod that cannot be scheduled, a store, or a claim.
     let mut w = World::new(1, false, true);
     script(&mut w, "backup/0/m0", &[End::Unschedulable]);
     w.until("backup/0/m0");
@@ -161,7 +162,7 @@ fn a_members_own_deadline_ends_that_member_only() {
     assert_eq!((w.targets(), w.stalled()), (vec!["Failed", "Succeeded"], reason::UNSCHEDULABLE), "{:#}", w.status);
 }
 
-/// A clock that jumped ahead while they failed, and back.
+/// The clock jumped ahead while attempts failed, and then back.
 #[test]
 fn tries_wait_for_no_time_of_a_clock_that_was_ahead() {
     for step in ["prepare", "backup/0/m0", "maintain"] {

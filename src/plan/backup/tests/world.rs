@@ -1,4 +1,4 @@
-//! A backup with Jobs of memory, and a controller that can be stopped before any write.
+//! A backup with Jobs in memory, and a controller that can be stopped before any write.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::plan::seen::target::{ClaimSeen, Target, TargetSeen};
 use crate::plan::seen::{Refusal, Seen};
 use crate::plan::work::pod_security::Level;
 
-/// Passes after which it never comes to rest.
+/// Number of passes after which a test fails, because the session does not come to rest.
 pub const MOST_PASSES: usize = 900;
 
 /// The claim of a member.
@@ -42,17 +42,17 @@ pub struct World {
     pub jobs: Jobs,
     pub grants: Grants,
     pub policy: Value,
-    /// Where its Repository says that the data is.
+    /// Backend in the spec of its Repository.
     pub backend: Value,
     pub targets: Vec<bool>,
-    /// What stands there in place of the first claim.
+    /// The target in place of the first claim.
     pub found: Option<Target>,
     pub repository: bool,
-    /// When the first backup through it succeeded, and whether there was a repository.
+    /// When the first backup through the Repository succeeded, and whether a repository existed.
     pub first_backup: Option<Time>,
     pub known: bool,
     pub pod_security: Level,
-    /// Settings of Jobs of its namespace.
+    /// Job settings of the namespace.
     pub job_defaults: Result<crate::api::runtime::RuntimeSettings, String>,
     pub refusal: Option<Refusal>,
     pub now: Timestamp,
@@ -65,11 +65,11 @@ pub struct World {
     pub silent: bool,
     pub room: usize,
     pub events: Vec<String>,
-    /// Sessions made after it failed, with what they may still be followed by.
+    /// Sessions that were created after it failed, with their number of remaining retries.
     pub followers: BTreeMap<String, Option<i32>>,
     pub refused_revoke: Option<Failure>,
     pub last_task: Option<Task>,
-    /// What Jobs answer that are asked how far they are, by name.
+    /// Progress that Jobs report when they are asked, by name.
     pub progress: BTreeMap<String, Progress>,
 }
 
@@ -178,13 +178,13 @@ impl World {
         !self.crashes.contains(&(self.writes - 1))
     }
 
-    /// One pass; the wait for the next one, or `None` at the end.
+    /// One pass. Returns the wait for the next pass, or `None` at the end.
     pub fn pass(&mut self) -> Option<SignedDuration> {
         self.run.state = serde_json::from_value(self.status.clone()).unwrap();
         let plan = next(&self.run, &self.look(), &setup(), self.now);
         assert!(plan.jobs.len() <= self.room && (plan.jobs.is_empty() || !self.silent), "only what may be made");
         let wait = plan.requeue.map(|r| SignedDuration::try_from(r).unwrap());
-        // A change of the object wakes the controller.
+        // A change of the object triggers a reconcile.
         let wait = if plan.again || plan.finalizer.is_some() { Some(SignedDuration::ZERO) } else { wait };
         for grant in &plan.grants {
             let announced = self.run.state.run.iter().any(|r| r.grants.contains(&grant.status));
@@ -247,7 +247,7 @@ impl World {
             let Some(wait) = self.pass() else {
                 let over = ["Succeeded", "Failed", "Skipped"].contains(&self.phase());
                 assert!(over || self.run.id.deleting, "stuck: {:#}", self.status);
-                // Stopped Jobs go.
+                // Stopped Jobs end.
                 (0..4).for_each(|_| self.jobs.tick());
                 assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
                 assert!(self.grants.there.is_empty() && !self.run.id.held, "left: {:?}", self.grants.there);
@@ -261,7 +261,7 @@ impl World {
         panic!("no end: {:#}", self.status);
     }
 
-    /// Some passes.
+    /// Runs some passes.
     pub fn step(&mut self, passes: usize) {
         for _ in 0..passes {
             let wait = self.pass().unwrap();
@@ -270,7 +270,7 @@ impl World {
         }
     }
 
-    /// Passes until a step has a Job.
+    /// Runs passes until a step has a Job.
     pub fn until(&mut self, step: &str) {
         for _ in 0..MOST_PASSES {
             if self.steps().contains(&step) {
@@ -311,7 +311,7 @@ pub fn script(world: &mut World, key: &str, ends: &[End]) {
     world.jobs.script.insert(key.into(), ends.to_vec());
 }
 
-/// Its Repository is in namespace `store`.
+/// A session whose Repository is in namespace `store`.
 pub fn from_elsewhere(members: usize) -> World {
     let mut w = World::new(members, true, true);
     let reference = json!({ "name": "repo", "namespace": "store" });

@@ -1,4 +1,4 @@
-//! The Snapshots of a Repository follow what it holds, with Jobs of memory.
+//! The Snapshots of a Repository follow the content of its repository, with Jobs in memory.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ struct World {
     writes: usize,
     crashes: Vec<usize>,
     events: Vec<String>,
-    /// What they say.
+    /// Messages of the events.
     said: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ impl World {
         !self.crashes.contains(&(self.writes - 1))
     }
 
-    /// One pass; the wait for the next one.
+    /// One pass. Returns the wait for the next pass.
     fn pass(&mut self) -> Option<SignedDuration> {
         let at_once = Some(SignedDuration::ZERO);
         let id = Identity {
@@ -143,7 +143,7 @@ impl World {
         if plan.again { at_once } else { plan.requeue.map(|r| SignedDuration::try_from(r).unwrap()) }
     }
 
-    /// Passes for some time, or until nothing more is to come.
+    /// Runs passes for some time, or until nothing more is to be done.
     fn live(&mut self, minutes: i64) {
         let until = self.now + SignedDuration::from_mins(minutes);
         for _ in 0..2000 {
@@ -162,7 +162,7 @@ impl World {
 
     fn rests(&mut self, lists: usize) {
         assert_eq!(self.jobs.created.len(), lists, "{:?}", self.jobs.created);
-        // Stopped Jobs go.
+        // Stopped Jobs end.
         (0..4).for_each(|_| self.jobs.tick());
         assert!(self.jobs.seen().is_empty() && self.grants.there.is_empty(), "left: {:?}", self.grants.there);
         assert!(self.status["sync"]["begun"].is_null() && self.status["sync"]["grants"].is_null(), "{:#}", self.status);
@@ -297,7 +297,7 @@ fn the_job_that_lists_has_the_settings_of_its_repository_and_its_account_the_rig
 #[test]
 fn an_account_that_changes_between_announcement_and_job_is_announced_again() {
     let mut w = World::new();
-    // Announced, and nothing made.
+    // The sync is announced, and no Job is created.
     w.pass();
     w.spec.runtime_settings = Some(account("mine"));
     w.live(5);

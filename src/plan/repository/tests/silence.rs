@@ -1,10 +1,10 @@
-//! A store that was found silent, and for which nobody waits any more.
+//! A store that was found unreachable, and that no session waits for any more.
 
 use crate::plan::repository::tests::*;
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// One that a session has found silent that was canceled then.
+/// A Repository whose store was found unreachable by a session that was then canceled.
 fn silent(every: Duration) -> World {
     let mut w = World::new(false).used_by(&["a"]);
     w.every = every;
@@ -37,13 +37,13 @@ fn what_is_corrected_is_asked_at_once_though_nobody_waits() {
             assert_eq!((w.attempts("probe"), w.condition("Reachable").0.as_str()), (before + 1, "True"), "{what}");
         }
     }
-    // What was corrected in vain is not asked for again and again.
+    // A correction that does not help triggers only one probe.
     let mut w = silent(Duration::ZERO);
     let before = w.attempts("probe");
     w.object["spec"]["backend"]["s3"]["endpoint"] = json!("as wrong");
     w.lives(1200);
     assert_eq!((w.attempts("probe"), w.condition("Ready").0.as_str()), (before + 1, "False"));
-    // What opens nothing is no correction.
+    // A change of fields that are not used to open the repository is not a correction.
     w.object["spec"]["usagePolicy"] = json!({ "allowedNamespaces": { "from": "All" } });
     w.lives(60);
     assert_eq!(w.attempts("probe"), before + 1);
@@ -63,7 +63,7 @@ fn a_store_that_comes_back_is_found_though_nobody_waits_and_nothing_was_changed(
         w.lives(900);
     }
     assert_eq!((w.condition("Reachable").0.as_str(), w.condition("Ready").0.as_str()), ("True", "True"));
-    // Listings bound the wait, too.
+    // Listings also limit the wait.
     let mut w = silent(HOUR);
     for _ in 0..8 {
         w.lives(1800);
@@ -101,7 +101,7 @@ fn times_of_a_clock_that_was_ahead_hold_no_probe_up() {
         w.seen.waiting = waiting;
         w.lives(90);
         assert_eq!((w.condition("Reachable").0.as_str(), w.condition("Ready").0.as_str()), ("True", "True"));
-        // A listing neither.
+        // A clock that was ahead does not hold up a listing either.
         w.object["status"]["sync"]["triedTime"] = ahead.clone();
         let listed = w.attempts("list");
         w.lives(60);

@@ -1,4 +1,4 @@
-//! Batches that take their members from a BackupBatch, and which backup they ask for.
+//! Batches that take their members from a BackupBatch, and which backup they request.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::plan::restore::tests::{claim, order, set, web};
 use crate::plan::seen::{Refusal, Seen};
 
 impl World {
-    /// What a look finds of BackupBatch `shop`.
+    /// What a reconcile reads of BackupBatch `shop`.
     pub fn source(&self) -> Seen<Adopted> {
         let repository = Some(RepositoryRef { name: "repo".into(), namespace: None });
         let members = self.shop.as_ref().map(|m| serde_json::from_value(json!(m)).unwrap());
@@ -21,7 +21,7 @@ impl World {
     }
 }
 
-/// A batch in order whose members stand in BackupBatch `shop`.
+/// A sequential batch whose members are those of BackupBatch `shop`.
 fn of_shop() -> (World, Vec<Value>) {
     let mut w = World::batch("Sequential", "Stop", vec![web(), set(), claim()]);
     let members = w.object["spec"]["members"].as_array().unwrap().clone();
@@ -108,7 +108,7 @@ fn a_crash_changes_nothing_of_what_was_taken() {
     }
 }
 
-/// What a spec change does to the run: another reference is another plan.
+/// How a spec change affects the run: another reference is another plan.
 #[test]
 fn another_reference_under_the_run_ends_it() {
     let (mut w, members) = of_shop();
@@ -167,7 +167,7 @@ fn every_preflight_job_knows_all_hosts_that_follow_the_sessions_as_of() {
     let mut w = World::batch("Parallel", "Continue", vec![web(), claim()]);
     w.settle();
     assert!(preflights(&w).iter().all(|p| p.together.is_empty() && !p.hosts[0].together));
-    // What came later is told what the others have got.
+    // The preflight of a member that appears later gets the snapshots that the other members already use.
     let mut w = World::batch("Parallel", "Continue", vec![web(), claim()]);
     w.object["spec"]["asOf"] = json!("2026-11-20T16:00:00Z");
     w.workloads[1].from = 20;

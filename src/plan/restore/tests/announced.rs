@@ -1,4 +1,4 @@
-//! What a plan does stands in the written status before.
+//! The written status announces what a plan is about to do.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
@@ -11,7 +11,7 @@ use crate::plan::restore::tests::world::World;
 use crate::plan::seen::job_status::JobSeen;
 
 impl World {
-    /// Intent before effect: what scales down or overwrites stands in the written status already.
+    /// Intent before effect: whatever a plan scales down or overwrites is already in the written status.
     pub fn announced(&self, plan: &Plan) {
         let run = self.run();
         for grant in &plan.grants {
@@ -23,7 +23,7 @@ impl World {
             let quiesce = records.into_iter().find(|q| q.ref_.name.as_deref() == Some(&scale.name)).unwrap();
             assert_eq!(quiesce.replicas, self.workloads[index].wanted, "the replicas to go back to are written");
         }
-        // A claim for dumps is nobody's target, so that it needs no announcement.
+        // A claim for dumps is not a target, so it needs no announcement.
         let of_step = |c: &PersistentVolumeClaim| {
             c.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(annotation::STEP_KEY))
         };
@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    /// A second look at the same cluster does nothing.
+    /// A second reconcile of the same cluster does nothing.
     pub fn rests(&self) {
         let plan = self.decide();
         assert!(plan.status.is_none(), "{:#} became {:#}", self.object["status"], plan.status.unwrap());
@@ -62,7 +62,7 @@ impl World {
                 && plan.holds.is_empty()
                 && plan.events.is_empty()
         );
-        // A Job that was deleted is at work until it is gone: what its pod does until then is not known.
+        // A deleted Job counts as active until it is gone: what its pod does until then is not known.
         if !self.jobs.seen().iter().any(JobSeen::is_active) && !self.refuses_revokes {
             assert!(self.grants.there.is_empty(), "rights without a Job: {:?}", self.grants.there);
         }

@@ -1,4 +1,4 @@
-//! The controller dies before every single write, and in any combination: the end is the same.
+//! The controller dies before every single write, and in any combination of writes: the end is the same.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::plan::restore::tests::workload::{MADE, Workload};
 use crate::plan::restore::tests::world::World;
 use crate::plan::restore::tests::{claim, script, set, web};
 
-/// What must be the same with and without a crash.
+/// The results that must be the same with and without a crash.
 fn end(world: &World) -> (String, Vec<String>, Vec<String>) {
     let mut steps: Vec<String> = world.jobs.created.iter().map(|(k, a)| format!("{k}#{a}")).collect();
     steps.sort();
@@ -100,7 +100,7 @@ fn member() -> impl Strategy<Value = Member> {
     )
 }
 
-/// Hosts of a member, as its alias names them.
+/// Hosts of a member, named after its alias.
 fn hosts(index: usize, workload: &Workload) -> Vec<String> {
     match workload.kind {
         "StatefulSet" | MADE => (0..workload.wanted).map(|o| format!("m{index}-{o}")).collect(),
@@ -144,7 +144,8 @@ proptest! {
             }
         }
         (w.crashes, w.delete_at, w.cancel_at, w.repository_until) = (crashes, delete_at, cancel_at, repository_until);
-        // Ends in bounded passes, with every workload back, nothing running and the finalizer off: `settle` asserts it.
+        // The run ends in a bounded number of passes, with every workload back, no Job running and no finalizer;
+        // `settle` asserts this.
         w.settle();
         let done = |index: usize| hosts(index, &workloads[index]).iter().all(|h| w.jobs.done.contains(&format!("restore/{index}/{h}")));
         if w.phase() == "Succeeded" {

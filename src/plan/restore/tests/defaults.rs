@@ -1,4 +1,4 @@
-//! Settings that come from the namespace: they reach every Job of a restore, and one that cannot be read starts none.
+//! Settings from the namespace reach every Job of a restore. Settings that cannot be read start no Job.
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
@@ -49,7 +49,8 @@ fn settings_of_a_namespace_that_cannot_be_read_touch_nothing() {
     assert_eq!(w.phase(), "Succeeded");
 }
 
-/// A quota or a selector that no node has would hold it up until the deadline, whatever is set meanwhile.
+/// Otherwise a quota, or a selector that matches no node, would block the restore until the deadline, even if the
+/// settings are corrected.
 #[test]
 fn a_job_that_cannot_start_is_made_anew_when_the_settings_change() {
     let mut w = World::session(claim());

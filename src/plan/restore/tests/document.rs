@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::plan::restore::run::RestoreRun;
 
-/// A session as the API server keeps it, read once for each time it is written.
+/// A session as the API server keeps it. It is parsed once after each write.
 #[derive(Clone, Debug)]
 pub struct Document {
     object: Value,
@@ -44,7 +44,7 @@ impl Deref for Document {
 }
 
 impl DerefMut for Document {
-    /// Whoever may change it makes it read anew.
+    /// Any change of the document causes it to be parsed again.
     fn deref_mut(&mut self) -> &mut Value {
         self.read.take();
         &mut self.object

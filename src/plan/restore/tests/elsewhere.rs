@@ -1,4 +1,4 @@
-//! A Repository of another namespace: who is let in, and what is left afterwards.
+//! A Repository in another namespace: which sessions are allowed, and what is left afterwards.
 
 use serde_json::json;
 
@@ -47,7 +47,7 @@ fn who_is_not_allowed_is_invalid_and_follows_the_policy() {
     assert_eq!((w.phase().as_str(), w.grants.made.len()), ("Succeeded", 3));
 }
 
-/// To have waited for a Repository that came later is no beginning.
+/// Waiting for a Repository that is created later does not begin the run.
 #[test]
 fn who_came_before_a_repository_that_does_not_allow_it_is_invalid_too() {
     let mut w = World::session(web()).elsewhere(20);
@@ -139,7 +139,7 @@ fn rights_that_cannot_be_taken_back_hold_a_run_for_a_while_only() {
     let said = w.events.iter().filter(|e| *e == reason::RIGHT_NOT_TAKEN_BACK).count();
     assert!((4..20).contains(&said), "said {said} times");
     assert!(!w.grants.there.is_empty(), "they stay, and an event says which");
-    // Once it is possible again they go.
+    // Once the rights can be revoked again, they are removed.
     let mut w = World::session(web()).elsewhere(0);
     w.refuses_revokes = true;
     while w.phase() != "Succeeded" {

@@ -1,4 +1,4 @@
-//! What a world must be like in the end, and what its session says.
+//! The state that a cluster must have at the end, and the texts of its session.
 
 use serde_json::Value;
 
@@ -10,19 +10,19 @@ use crate::plan::restore::tests::workload::workload_of;
 use crate::plan::restore::tests::world::World;
 
 impl World {
-    /// Passes until nothing more is to come; then the run is over and everything is as it was.
+    /// Runs passes until nothing more is to be done. Then the run is over, and everything is as before.
     pub fn settle(&mut self) {
         self.settle_but_for_rights();
         self.is_left_well();
     }
 
-    /// The same, where rights may be left.
+    /// The same, for runs that may leave grants behind.
     pub fn settle_but_for_rights(&mut self) {
         while self.advance() {}
     }
 
-    /// Settles, and gives for every write on the way the world in which the controller had died before it, settled too.
-    /// `again`: so did the one that took over, before its own first write.
+    /// Settles. For every write on the way, passes on a world in which the controller died before that write, also
+    /// settled. With `again`, the next controller also died, before its own first write.
     pub fn settle_dying(&mut self, again: bool, mut each: impl FnMut(usize, World)) {
         loop {
             let before = self.clone();
@@ -54,7 +54,7 @@ impl World {
         assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
         assert!(self.grants.there.is_empty(), "rights are left: {:?}", self.grants.there);
         for (index, w) in self.workloads.iter().enumerate().filter(|(i, _)| self.is_there(*i)) {
-            // An earlier restore has left it so, and this one has not restored all of that.
+            // An earlier restore has left the workload down, and this restore has not restored all of it.
             let is_of_before = |n: &Note| n.uid != run.id.uid && self.is_said_to_be_left();
             if w.replicas == 0 && w.held.as_deref().is_some_and(|t| Note::read(t).is_ok_and(|n| is_of_before(&n))) {
                 continue;
@@ -85,7 +85,7 @@ impl World {
             spec != Some(AfterFailure::ScaleBack)
                 && stats.iter().any(|h| {
                     let whole = self.jobs.done.contains(&format!("restore/{i}/{}", h.hostname));
-                    // Of one that is gone nobody has written what its Jobs answered.
+                    // If the session is gone, no status records what its Jobs answered.
                     held::is_half(h) && !(self.gone && whole)
                 })
         };

@@ -1,4 +1,4 @@
-//! `extraneous: Delete`: what is deleted is counted and said, and nothing that another one needs.
+//! `extraneous: Delete`: deleted entries are counted and reported, and nothing that another member needs is deleted.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ fn exact(mut w: World) -> World {
     w
 }
 
-/// Two members with these rules, the second of which deletes, into one workload.
+/// Two members that restore into one workload by these rules. The second member deletes extraneous entries.
 fn shared(order: &str, one: &str, two: &str) -> World {
     let mut w = World::batch(order, "Continue", vec![web(), web()]);
     for (i, path) in [one, two].iter().enumerate() {
@@ -39,7 +39,7 @@ fn what_was_deleted_is_counted_over_all_tries() {
     assert_eq!(w.object["status"]["summary"], "Restored 1 host: 7 entries, 70 B. Deleted at least 3 entries.");
     let told = w.events.iter().filter(|e| *e == reason::EXTRANEOUS_DELETED).count();
     assert_eq!(told, 2, "{:?}", w.events);
-    // Both the preflight and the restore are told.
+    // Both the preflight and the restore get the setting.
     for job in &w.jobs.made {
         match step(job) {
             Step::Preflight(asked) => assert!(asked.hosts[0].exact),
@@ -47,12 +47,12 @@ fn what_was_deleted_is_counted_over_all_tries() {
             other => panic!("{other:?}"),
         }
     }
-    // A try that could not begin has deleted nothing.
+    // An attempt that could not begin has deleted nothing.
     let mut w = exact(World::session(web()));
     script(&mut w, "restore/0/m0", &[End::TRANSIENT, End::Deletes(Some(1))]);
     w.settle();
     assert_eq!(w.object["status"]["summary"], "Restored 1 host: 7 entries, 70 B. Deleted 1 entry.");
-    // Nothing was there: that is said too.
+    // If nothing was extraneous, status says that too.
     let mut w = exact(World::session(claim()));
     w.settle();
     assert_eq!(w.object["status"]["summary"], "Restored 1 host: 7 entries, 70 B. Deleted 0 entries.");
@@ -69,7 +69,7 @@ fn without_it_nothing_is_deleted_and_nothing_said() {
     assert!(!w.jobs.made.iter().any(exact));
 }
 
-/// Also where everything is restored: it is not as it was asked for.
+/// This also holds if everything is restored: the workload does not have the state that was requested.
 #[test]
 fn a_workload_stays_down_where_not_all_could_be_deleted() {
     let mut w = exact(World::session(web()));
@@ -103,7 +103,7 @@ fn pods_that_use_the_volumes_are_waited_for() {
         assert!(said.contains("extraneous is Delete") && said.contains(pod), "{said}");
         assert!(w.object["status"].get("quiesce").is_none(), "{:#}", w.object["status"]);
     }
-    // Once they are gone it goes on.
+    // Once the other pods are gone, the restore continues.
     for (mut w, _) in worlds() {
         w.step(8);
         assert_eq!(order(&w).len(), 0);
@@ -114,7 +114,7 @@ fn pods_that_use_the_volumes_are_waited_for() {
         w.settle();
         assert_eq!(w.phase(), "Succeeded", "{:#}", w.object["status"]);
     }
-    // Between two tries, too.
+    // The check also applies between two attempts.
     let mut w = exact(World::session(Workload::new("PersistentVolumeClaim", 0)));
     script(&mut w, "restore/0/m0", &[End::TRANSIENT]);
     while w.jobs.attempts("restore/0/m0") == 0 {
@@ -127,7 +127,7 @@ fn pods_that_use_the_volumes_are_waited_for() {
     assert!(said.contains("m0-0") && said.contains("deadline"), "{said}");
 }
 
-/// Nobody may write where a Job deletes: it is stopped, and begins again when they are gone.
+/// No other pod may write where a Job deletes: the Job is stopped, and begins again when the pods are gone.
 #[test]
 fn a_job_that_deletes_is_stopped_when_somebody_uses_the_volumes() {
     let mut w = exact(World::session(Workload::new("PersistentVolumeClaim", 0)));
@@ -142,7 +142,7 @@ fn a_job_that_deletes_is_stopped_when_somebody_uses_the_volumes() {
     w.step(5);
     let host = &w.object["status"]["stats"][0];
     assert_eq!((&host["reason"], &host["moreDeleted"]), (&json!(reason::TARGET_BUSY), &json!(true)), "{host:#}");
-    // The workload itself, scaled up by hand.
+    // The workload itself is scaled up by hand.
     let mut w = exact(World::session(web()));
     script(&mut w, "restore/0/m0", &[End::Never]);
     while !w.jobs.running().contains(&"restore/0/m0".to_owned()) {
@@ -174,7 +174,7 @@ fn what_is_cut_off_may_have_deleted_more_than_is_counted() {
     }
 }
 
-/// Who else writes to a folder of a node nobody knows.
+/// For a folder of a node, it is not known which other pods write to it.
 #[test]
 fn only_claims_are_deleted_from() {
     let mut web = web();
@@ -194,7 +194,7 @@ fn only_claims_are_deleted_from() {
     assert_eq!(w.phase(), "Succeeded");
 }
 
-/// A link on the volume makes one folder of two subPaths.
+/// A link on the volume can make two subPaths the same folder.
 #[test]
 fn sub_paths_of_one_volume_are_not_told_apart() {
     for (one, two, fails) in [("a", "b", true), ("a", "a", true), ("", "a", true)] {
@@ -211,7 +211,7 @@ fn sub_paths_of_one_volume_are_not_told_apart() {
     }
 }
 
-/// Each would wait for the pods of the other until the deadline.
+/// Otherwise each member would wait until the deadline for the pods of the other.
 #[test]
 fn members_whose_pods_use_each_others_volumes_are_refused_at_once() {
     let mut w = World::batch("Parallel", "Continue", vec![web(), web()]);
@@ -248,7 +248,7 @@ fn no_member_deletes_what_another_one_restores() {
             }
         }
     }
-    // Without rules that name paths nobody knows what a snapshot holds.
+    // Without rules that name paths, the content of a snapshot is not known.
     let mut w = shared("Sequential", "/data/a", "/data/b");
     w.object["spec"]["members"][0]["target"]["rules"] = json!([{ "snapshots": ["latest"] }]);
     w.settle();
@@ -261,7 +261,7 @@ fn hosts_of_one_target_may_not_share_a_volume_that_they_delete_from() {
     w.settle();
     assert_eq!((w.phase().as_str(), order(&w).len()), ("Succeeded", 2), "each has its own claim");
 
-    // One volume at two places.
+    // One volume is mounted at two paths.
     let twice = |two: &str, paths: &[&str]| {
         let mut w = exact(World::session(web()));
         let target = &mut w.object["spec"]["target"];

@@ -1,4 +1,4 @@
-//! Faults, each with its reason, and what they cost.
+//! Faults, their reasons, and what they cause.
 
 use serde_json::json;
 
@@ -33,7 +33,7 @@ fn a_store_that_was_away_does_not_use_up_the_tries_for_memory() {
 /// Proves: defect 9.
 #[test]
 fn a_job_that_is_deleted_by_hand_is_made_again_after_its_pod() {
-    // The fake Jobs object to a second one beside a pod that still ends.
+    // The fake Jobs do not allow a second Job while a pod of the first is still ending.
     for key in ["restore/0/m0".to_owned(), preflight_key()] {
         let mut w = World::session(web());
         script(&mut w, &key, &[End::DeletedByHand]);
@@ -42,7 +42,7 @@ fn a_job_that_is_deleted_by_hand_is_made_again_after_its_pod() {
     }
 }
 
-/// What restic was told of files that are there, by each Job.
+/// The `--overwrite` argument that each Job passed to restic.
 fn overwrites(w: &World) -> Vec<String> {
     let told = |job| match step(job) {
         Step::Restore(step) => step.args.into_iter().find(|a| a.starts_with("--overwrite")),
@@ -61,7 +61,7 @@ fn what_was_broken_off_is_not_taken_for_whole() {
         w.settle();
         w
     };
-    // What has begun to write, or may have.
+    // Attempts that have begun to write, or may have begun.
     let unknown = [End::OutOfMemory, End::PodLingers, End::Partial(Class::Transient, reason::TERMINATED)];
     for end in unknown {
         for args in [&["--overwrite=never"][..], &["--overwrite", "if-newer"]] {
@@ -74,21 +74,21 @@ fn what_was_broken_off_is_not_taken_for_whole() {
         }
         let w = of(&["--overwrite=if-changed"], end);
         assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Succeeded", 2));
-        // What the first one has half written may have the right size and time.
+        // Files that the first attempt has half written may have the right size and time.
         assert_eq!(overwrites(&w), ["--overwrite=if-changed", "--overwrite=always"]);
     }
-    // What has not.
+    // Attempts that have not begun to write.
     let w = of(&["--overwrite=if-changed"], End::Untouched(Class::Transient, reason::REPOSITORY_UNREACHABLE));
     assert_eq!(overwrites(&w), ["--overwrite=if-changed", "--overwrite=if-changed"]);
     let w = of(&["--overwrite=never"], End::TRANSIENT);
     assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Succeeded", 2));
 
-    // Of a Job that somebody deletes before it said how far it was, nobody knows.
+    // If a user deletes a Job before it reported its progress, its progress is not known.
     let w = of(&["--overwrite=never"], End::DeletedByHand);
     assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Failed", 1));
     assert_eq!(w.condition("Stalled").1, reason::INCOMPLETE);
 
-    // A Job that somebody deletes leaves no failure, but status says how far it was.
+    // If a user deletes a Job, it leaves no failure, but status has its progress.
     let mut w = World::session(web());
     w.object["spec"]["target"]["args"] = json!(["--overwrite=never"]);
     script(&mut w, "restore/0/m0", &[End::DeletedByHand]);
@@ -139,7 +139,7 @@ fn owners_that_a_namespace_forbids_to_keep_are_found_before_anything_is_touched(
     let text = w.object["status"]["members"][0]["message"].as_str().unwrap();
     assert!(text.contains("restricted") && text.contains("target.ownership"), "{text}");
 
-    // What the user says about pods can be forbidden in milder namespaces too.
+    // Settings of pods by the user can also be forbidden in namespaces with a less strict level.
     let mut w = World::session(web());
     w.pod_security = Level::Baseline;
     w.object["spec"]["runtimeSettings"] =
@@ -195,7 +195,7 @@ fn a_members_own_deadline_ends_that_member_and_the_order_goes_on_as_it_says() {
     for (policy, last) in [("Continue", "Succeeded"), ("Stop", "Skipped")] {
         let mut w = World::batch("Sequential", policy, vec![web(), web(), claim()]);
         w.object["spec"]["timeOut"] = "1h".into();
-        // The first one takes its time, which is not the second one's.
+        // The first member uses its own time, not that of the second member.
         w.object["spec"]["members"][1]["timeOut"] = "30s".into();
         script(&mut w, "restore/0/m0", &[End::TRANSIENT, End::TRANSIENT, End::TRANSIENT]);
         script(&mut w, "restore/1/m1", &[End::Never]);
@@ -207,7 +207,8 @@ fn a_members_own_deadline_ends_that_member_and_the_order_goes_on_as_it_says() {
         assert_eq!(w.object["status"]["members"][1]["quiesce"]["state"], "Held");
         assert!(w.now.duration_since(start).as_mins() < 5);
         let job = w.jobs.made.iter().find(|j| key_of(j) == "restore/1/m1").unwrap();
-        // Some time after it: the plan comes first, and knows what a pod waited for.
+        // The Job's deadline is some time after that of the member: the plan ends the member first, and knows what a
+        // pod waited for.
         assert!((55..=60).contains(&job.spec.as_ref().unwrap().active_deadline_seconds.unwrap()));
     }
 }

@@ -1,4 +1,4 @@
-//! Workloads whose data is half restored: they stay at zero, say so, and come back with the next restore that succeeds.
+//! Workloads whose data is half restored: they stay at zero, say so, and come back with the next successful restore.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ pub fn note(w: &World, index: usize) -> Option<Note> {
     w.workloads[index].held.as_deref().map(|text| Note::read(text).unwrap())
 }
 
-/// Caught in the middle of its data.
+/// A run in the middle of restoring its data.
 fn caught(mut w: World) -> World {
     script(&mut w, "restore/0/m0", &[End::Never]);
     while !w.jobs.running().contains(&"restore/0/m0".to_owned()) {
@@ -33,7 +33,7 @@ pub fn again(before: &World) -> World {
     w
 }
 
-/// One whose data was left half restored.
+/// A run that has left its workload down, with half-restored data.
 pub fn left_down() -> World {
     let mut w = World::session(web());
     script(&mut w, "restore/0/m0", &[End::DATA]);
@@ -71,7 +71,7 @@ fn whatever_ends_it_in_the_middle_it_stays_down_and_says_so() {
                 }
             }
         };
-        // The world asserts that it is at zero, and says to how many replicas it comes back.
+        // The world asserts that the workload is at zero, and that its note says how many replicas it comes back to.
         w.settle();
         let note = note(&w, 0).unwrap_or_else(|| panic!("{way}: {:#}", w.object["status"]));
         assert_eq!((note.replicas, note.session.as_str(), note.uid.as_str()), (2, "RestoreSession/demo/all", "u-1"));
@@ -105,7 +105,7 @@ fn a_crash_anywhere_on_the_way_ends_the_same() {
         }
         w.settle_dying(true, |write, w| assert!(note(&w, 0).is_some(), "{way}: crash before write {write}"));
     }
-    // And one that brings it back.
+    // The same for a restore that brings the workload back.
     let mut w = again(&left_down());
     w.settle_dying(true, |write, w| {
         assert_eq!((w.workloads[0].replicas, note(&w, 0)), (2, None), "crash before write {write}");
@@ -123,7 +123,7 @@ fn what_was_not_touched_is_scaled_back() {
         w.settle();
         assert_eq!((w.phase().as_str(), w.workloads[0].replicas, note(&w, 0)), ("Failed", 2, None));
     }
-    // What the second try has not touched, the first one may have.
+    // The first attempt may have touched data, although the second has not.
     let mut w = World::session(web());
     script(&mut w, "restore/0/m0", &[End::TRANSIENT, End::Untouched(Class::Data, reason::NO_SPACE)]);
     w.settle();
@@ -140,7 +140,7 @@ fn who_wants_it_back_whatever_came_of_it_gets_it_back() {
     assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Failed", 2));
     let told: Vec<&str> = w.told.iter().map(|(_, why)| why.as_str()).collect();
     assert_eq!(told, [reason::SCALING_DOWN, reason::SCALED_BACK]);
-    // Also one that an earlier restore has left.
+    // This also applies to a workload that an earlier restore has left down.
     let mut w = again(&left_down());
     w.object["spec"]["target"]["afterFailure"] = "ScaleBack".into();
     script(&mut w, "restore/0/m0", &[End::DATA]);
@@ -178,14 +178,14 @@ fn who_scales_it_up_by_hand_has_decided() {
     let mut w = again(&left);
     w.settle();
     assert_eq!((w.workloads[0].replicas, note(&w, 0)), (3, None), "its own replicas, and the stale note is gone");
-    // What stood in it then is not half restored any more.
+    // The data that the earlier note named no longer counts as half restored.
     let mut w = again(&left);
     w.jobs.snapshot = Some("ef".repeat(32));
     script(&mut w, "restore/0/m0", &[End::DATA]);
     w.settle();
     let places = note(&w, 0).unwrap().places;
     assert_eq!(places.iter().flat_map(|p| &p.snapshots).collect::<Vec<_>>(), ["efefefef"]);
-    // One that touches nothing gives back what it found.
+    // A restore that touches nothing leaves the workload as it found it.
     let mut w = again(&left);
     while w.workloads[0].replicas != 0 {
         w.step(1);
@@ -219,12 +219,12 @@ fn several_members_with_one_workload_and_a_batch_that_goes_on() {
         assert_eq!((w.workloads[0].replicas, w.workloads[2].replicas), (0, 2), "{order} {policy}");
         let of = |why: &str| w.told.iter().filter(|(name, said)| name == "m0" && said == why).count();
         let told = [reason::SCALING_DOWN, reason::HELD_DOWN, reason::SCALED_BACK].map(of);
-        // In order, the workload is up again between its members.
+        // In sequential order, the workload is up again between its members.
         assert!(told[0] <= 2 && told[1] == 1 && told[2] == 0, "{order} {policy}: {:?}", w.told);
         let text = w.object["status"]["members"][0]["message"].as_str().unwrap();
         assert!(text.contains("stays at 0 replicas"), "{text}");
     }
-    // In order, the second restore of a workload finds it as the first one has left it.
+    // In sequential order, the second restore of a workload finds it as the first restore left it.
     let mut w = World::batch("Sequential", "Continue", vec![web(), web()]);
     w.object["spec"]["members"][1]["target"]["ref"]["name"] = "m0".into();
     script(&mut w, "restore/1/m1", &[End::DATA]);
@@ -271,7 +271,7 @@ fn a_note_that_is_refused_is_said_and_tried_until_it_works() {
     assert_eq!((w.phase().as_str(), note(&w, 0).map(|n| n.replicas)), ("Failed", Some(2)));
 }
 
-/// Members of one workload fail one after the other: the note has the places of all.
+/// Members with one workload fail one after the other: the note has the places of all of them.
 #[test]
 fn what_fails_later_is_added_to_the_note() {
     for order in ["Parallel", "Sequential"] {
@@ -288,7 +288,7 @@ fn what_fails_later_is_added_to_the_note() {
     }
 }
 
-/// Nobody can tell what of it a restore would have to restore.
+/// What a restore would have to restore is not known.
 #[test]
 fn where_it_is_not_known_what_is_half_restored_no_restore_ends_it() {
     let mut w = caught(World::session(web()));
@@ -300,7 +300,7 @@ fn where_it_is_not_known_what_is_half_restored_no_restore_ends_it() {
     let mut w = again(&w);
     w.settle();
     assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Succeeded", 0));
-    // It fails as well: what was unknown stays so.
+    // A second restore also fails: the unknown places stay unknown.
     let mut w = of(&w, "u-3", json!({ "paths": ["/data"] }));
     script(&mut w, "restore/0/m0", &[End::DATA]);
     w.settle();
@@ -315,7 +315,7 @@ fn what_is_at_zero_is_restored_whatever_quiesce_says() {
     assert_eq!((w.phase().as_str(), w.workloads[0].replicas, note(&w, 0)), ("Succeeded", 2, None));
 }
 
-/// Folders of a node: where its pods were is in the note.
+/// The volumes are folders of a node: the note records where the pods ran.
 #[test]
 fn a_workload_with_folders_of_a_node_is_restored_where_it_was() {
     let mut first = World::session(Workload { on_host: true, ..web() });
@@ -327,7 +327,8 @@ fn a_workload_with_folders_of_a_node_is_restored_where_it_was() {
     assert_eq!((w.phase().as_str(), w.workloads[0].replicas, note(&w, 0)), ("Succeeded", 2, None));
 }
 
-/// Two workloads mount one claim: neither starts while the other one's restore writes into it, or on what that has left.
+/// Two workloads mount one claim: neither starts while the restore of the other writes to it, or on data that the other
+/// restore left half restored.
 #[test]
 fn workloads_that_share_a_volume_come_back_together() {
     let shared = || Workload { claim: Some("shared"), ..web() };
@@ -351,7 +352,7 @@ fn workloads_that_share_a_volume_come_back_together() {
     }
 }
 
-/// It had no replicas: its data is half restored all the same, and no backup may take it.
+/// The workload had no replicas: its data is half restored nevertheless, and must not be backed up.
 #[test]
 fn a_workload_that_had_none_is_noted_too() {
     let mut w = World::session(Workload::new("Deployment", 0));
@@ -378,7 +379,7 @@ fn who_wants_it_back_whatever_came_of_it_is_told_that_it_runs_on_half_of_it() {
         w.object["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Quiesced").unwrap();
     let said = quiesced["message"].as_str().unwrap();
     assert!(said.contains("is scaled back to 2 replicas. Its data may be half restored"), "{said}");
-    // One that brings back what was whole says nothing of it.
+    // If the data is complete when the workload comes back, the message does not mention half-restored data.
     let mut w = World::session(web());
     w.settle();
     let quiesced =

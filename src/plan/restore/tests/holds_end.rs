@@ -1,4 +1,4 @@
-//! Which restores end a hold: those that write over all that is half restored.
+//! Which restores end a hold: those that overwrite everything that is half restored.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::plan::restore::tests::held::{again, left_down, note};
 use crate::plan::restore::tests::world::World;
 use crate::plan::restore::tests::{script, set, web};
 
-/// A session `uid` after another one, with this rule.
+/// A session `uid` after another session, with this rule.
 pub fn of(before: &World, uid: &str, rule: Value) -> World {
     let mut w = World::session(before.workloads[0].clone());
     w.now = before.now;
@@ -17,7 +17,7 @@ pub fn of(before: &World, uid: &str, rule: Value) -> World {
     w
 }
 
-/// Without paths, what a snapshot holds is restored, and nothing else of the volume.
+/// Without paths, only the content of a snapshot is restored, and nothing else of the volume.
 #[test]
 fn of_a_rule_without_paths_those_of_the_snapshots_count() {
     let latest = || json!({ "snapshots": ["latest"] });
@@ -29,7 +29,7 @@ fn of_a_rule_without_paths_those_of_the_snapshots_count() {
         (paths(&["/data/a"]), &["/data/a"], latest(), &["/data"], true),
         (latest(), &["/data/a"], paths(&["/data/a"]), several, true),
         (latest(), &["/data/a"], latest(), &["/data/b"], false),
-        // A snapshot of several paths, which status does not name.
+        // A snapshot of several paths, which status does not list.
         (latest(), several, latest(), several, true),
         (latest(), several, latest(), &["/data/a"], false),
         (latest(), several, paths(&["/data"]), several, true),
@@ -53,7 +53,7 @@ fn of_a_rule_without_paths_those_of_the_snapshots_count() {
     }
 }
 
-/// Files of the other snapshot may be half written, and this one does not have them.
+/// Files of the other snapshot may be half written, and this snapshot does not contain them.
 #[test]
 fn a_restore_of_another_snapshot_does_not_end_it_unless_it_deletes_what_it_has_not() {
     let left = left_down();
@@ -75,24 +75,24 @@ fn a_restore_of_another_snapshot_does_not_end_it_unless_it_deletes_what_it_has_n
         text.contains("did not restore / of PersistentVolumeClaim data-m0 from snapshot cdcdcdcd, so that"),
         "{text}"
     );
-    // Who wants it back whatever its volumes hold gets it back.
+    // A user who sets ScaleBack gets the workload back, whatever its volumes contain.
     let mut back = again(&w);
     back.jobs.snapshot = Some("ef".repeat(32));
     back.object["spec"]["target"]["afterFailure"] = "ScaleBack".into();
     back.settle();
     assert_eq!((back.workloads[0].replicas, note(&back, 0)), (2, None));
-    // And is warned of it.
+    // The user gets a warning.
     assert!(back.condition_text("Quiesced").contains("may be half restored, and afterFailure is ScaleBack"));
     assert_eq!(back.object["status"]["quiesce"]["held"], false);
 
     assert_eq!(other(true).workloads[0].replicas, 2);
-    // The same snapshot, after the other one: that has left nothing half.
+    // The original snapshot, restored after the other snapshot: that restore left nothing half restored.
     let mut w = again(&w);
     w.settle();
     assert_eq!((w.workloads[0].replicas, note(&w, 0)), (2, None));
 }
 
-/// What leaves files as they are, or has none to restore, leaves half-restored ones.
+/// A restore that skips existing files, or has no files to restore, leaves half-restored files as they are.
 #[test]
 fn a_restore_that_writes_nothing_over_it_does_not_end_it() {
     let left = left_down();
@@ -102,7 +102,7 @@ fn a_restore_that_writes_nothing_over_it_does_not_end_it() {
         w.settle();
         assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Succeeded", 0), "{args}");
     }
-    // A host without a snapshot is none that was restored.
+    // A host without a snapshot does not count as restored.
     let mut first = World::session(set());
     script(&mut first, "restore/0/m0-1", &[End::DATA]);
     first.settle();
@@ -116,7 +116,7 @@ fn a_restore_that_writes_nothing_over_it_does_not_end_it() {
     assert!(w.condition_text("Quiesced").contains("did not restore /"), "{status:#}");
 }
 
-/// A restore of something else does not bring it back.
+/// A restore of other data does not bring the workload back.
 #[test]
 fn only_a_restore_of_what_is_half_restored_ends_it() {
     let half = |rule: Value| {
@@ -153,7 +153,7 @@ fn only_a_restore_of_what_is_half_restored_ends_it() {
         let quiesced = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Quiesced").unwrap();
         let said = quiesced["message"].as_str().unwrap();
         assert!(said.contains("This restore did not restore /"), "{said}");
-        // One that fails as well adds its own.
+        // A restore that also fails adds its own paths.
         let mut w = of(&w, "u-3", paths(&["/data/third"]));
         script(&mut w, "restore/0/m0", &[End::DATA]);
         w.settle();

@@ -1,4 +1,5 @@
-//! Restores of many hosts, paths and snapshots: each is answered, or refused in numbers before anything is touched.
+//! Restores of many hosts, paths and snapshots: each is answered, or refused with the numbers before anything is
+//! touched.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,7 @@ fn preflights(world: &World) -> Vec<(String, i32)> {
     world.jobs.created.iter().filter(|(key, _)| key.starts_with("preflight")).cloned().collect()
 }
 
-/// These never began: `latest` is one snapshot a path, and the answer did not fit.
+/// These restores never began: `latest` is one snapshot for each path, and the answer did not fit.
 ///
 /// Closes: defect 1 of the second engine.
 #[test]
@@ -79,7 +80,7 @@ fn a_daemon_set_on_too_many_nodes_is_refused_at_once() {
     assert!(w.jobs.created.is_empty());
 }
 
-/// Its size was not foreseen, or the API server takes less than others.
+/// The size of the status was not foreseen, or the API server has a lower limit than usual.
 ///
 /// Closes: defect 6 of the second engine.
 #[test]

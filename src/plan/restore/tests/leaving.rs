@@ -1,4 +1,4 @@
-//! Runs that are canceled, or cannot be waited for, at any point.
+//! Runs that are canceled, or can no longer be waited for, at any point.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ impl World {
     }
 }
 
-/// Passes of the longest of these runs, and some.
+/// More passes than the longest of these runs takes.
 const PASSES: usize = 60;
 
 fn trio(order: &str) -> World {
@@ -31,7 +31,7 @@ fn trio(order: &str) -> World {
 /// Hosts of each member of `trio`.
 const HOSTS: [&[&str]; 3] = [&["restore/0/m0"], &["restore/1/m1-0", "restore/1/m1-1"], &["restore/2/m2"]];
 
-/// What a canceled run says is what it did.
+/// Asserts that the status of a canceled run says what the run did.
 fn is_told_truly(w: &World) {
     let begun: BTreeSet<&str> = w.jobs.created.iter().map(|(k, _)| k.as_str()).collect();
     for (index, hosts) in HOSTS.iter().enumerate() {
@@ -66,7 +66,7 @@ fn a_cancel_at_any_pass_ends_the_run_and_begins_nothing_more() {
             let (begun, at) = (w.jobs.created.clone(), w.now);
             w.cancel();
             w.step(1);
-            // Said in the first pass, whatever it finds.
+            // Status reports the cancel in the first pass, whatever the state of the run.
             if w.phase() != "Succeeded" {
                 let said = w.condition("Canceled").1;
                 assert!([reason::CANCELING, reason::CANCELED].contains(&said.as_str()), "{said}");
@@ -84,7 +84,7 @@ fn a_cancel_at_any_pass_ends_the_run_and_begins_nothing_more() {
                 assert_eq!(w.condition("Canceled"), ("True".into(), reason::CANCELED.into()));
                 ends.insert("canceled");
             } else {
-                // Too late: only the scaling back was left to do.
+                // The cancel is too late: only the scaling back was left to do.
                 let conditions = w.object["status"]["conditions"].as_array().unwrap();
                 assert!(conditions.iter().all(|c| c["type"] != "Canceled"), "{conditions:?}");
                 ends.insert("succeeded");
@@ -102,7 +102,7 @@ fn a_crash_while_it_is_canceled_changes_nothing() {
     for cancel_at in [2, 6, 10, 15, 22, 30] {
         let mut w = trio("Sequential");
         w.cancel_at = cancel_at;
-        // A crash before the cancel moves it to another place of the run; what it says must be true all the same.
+        // A crash before the cancel moves the cancel to another point of the run. Its status must be true nevertheless.
         w.settle_dying(false, |_, w| is_told_truly(&w));
     }
 }
@@ -137,15 +137,15 @@ fn a_preflight_holds_nothing_up_and_what_writes_does() {
     deleted.delete_at = deleted.passes;
     deleted.settle();
     assert_eq!((deleted.gone, deleted.workloads[0].replicas), (true, 2), "it goes at once");
-    // While somebody else's finalizer keeps it, its preflight is stopped.
+    // While a finalizer of another controller keeps the session, its preflight is stopped.
     let mut kept = w.clone();
     kept.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
     kept.object["metadata"]["finalizers"] = json!(["example.com/somebody-elses"]);
     assert_eq!(kept.decide().stop_jobs.len(), 1);
-    // A pod takes its grace.
+    // A pod takes its grace period.
     kept.step(40);
     assert_eq!(kept.jobs.running(), Vec::<String>::new());
-    // `announced` asserts that it is held before anything is scaled or written.
+    // `announced` asserts that the session has its finalizer before anything is scaled or written.
     w.settle();
     assert_eq!(w.phase(), "Succeeded");
 }
@@ -159,7 +159,7 @@ fn the_end_of_a_canceled_run_names_each_member() {
         w.step(1);
     }
     w.cancel();
-    // Nobody takes it back.
+    // A cancel cannot be revoked.
     w.step(1);
     w.object["spec"]["cancel"] = Value::Null;
     w.settle();
@@ -262,13 +262,13 @@ fn a_finalizer_that_stash_left_goes_with_ours() {
     }
 }
 
-/// Whoever replaces an object by its manifest takes every finalizer off it.
+/// A client that replaces an object by its manifest removes all finalizers.
 ///
 /// Closes: R24 of the reports.
 #[test]
 fn a_finalizer_that_somebody_takes_off_is_put_back_at_any_pass_of_a_run_that_has_begun() {
     let mut taken_at = 0;
-    // Each run goes on to its end, so one order and one way out at a time.
+    // Each run continues to its end, so each order is combined with only one way to end.
     for (order, how) in [("Sequential", "delete"), ("Parallel", "cancel"), ("Parallel", "")] {
         let mut run = trio(order);
         for at in 0..PASSES {

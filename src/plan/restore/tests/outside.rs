@@ -1,4 +1,4 @@
-//! Members of a second system, beside those of restic.
+//! Members of a second system, together with members of restic.
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
@@ -18,7 +18,7 @@ fn shelf() -> Workload {
     Workload::new(OUTSIDE, 0)
 }
 
-/// What the second system is asked to do, one Job after another.
+/// The actions that the second system is asked for, Job by Job.
 fn acts(w: &World) -> Vec<Act> {
     let act = |job: &Job| match task(job).work {
         Work::Mock(work) => work.act,
@@ -43,14 +43,14 @@ fn a_batch_restores_members_of_two_systems_in_order() {
         w.settle();
         assert_eq!((w.phase().as_str(), order(&w)), ("Succeeded", keys.to_vec()), "{:#}", w.object["status"]);
         assert_eq!(w.object["status"]["summary"], "Restored 2 members, 2 hosts: 14 entries, 70 B.");
-        // Looks come before anything is touched, one for each system.
+        // The preflights, one for each system, come before anything is touched.
         let verbs: Vec<String> = w.jobs.made.iter().map(|j| task(j).verb).collect();
         assert_eq!(verbs, ["preflight", "preflight", "restore", "restore"]);
         for job in &w.jobs.made {
             let task = task(job);
             let is_outside = task.parts.iter().all(|p| p.member == shelves);
             let pod = json!(job_status::pod_of(job).unwrap());
-            // Each has the Secret of its own system, and takes a slot of it.
+            // Each Job has the Secret of its own system, and takes a slot of that system.
             let (secret, slot) = if is_outside { ("shelves", "Mock shelves:1") } else { ("s", "demo/repo") };
             assert_eq!((secrets(job), job.annotations()[annotation::REPOSITORY].as_str()), (vec![secret.into()], slot));
             let writes = task.verb == "restore" && !is_outside;

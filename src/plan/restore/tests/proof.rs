@@ -1,4 +1,4 @@
-//! What proves that data is as it was: every Job of every try has said so, or was never made.
+//! What proves that data is unchanged: every Job of every attempt has said so, or was never created.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::plan::restore::tests::{script, web};
 const KEY: &str = "restore/0/m0";
 const UNTOUCHED: End = End::Untouched(Class::Data, reason::NO_SPACE);
 
-/// One whose first Job runs, and is made once more, if it is deleted, to end so.
+/// A run whose first Job runs. If that Job is deleted, the next Job ends like this.
 fn at_work(then: End) -> World {
     let mut w = World::session(web());
     script(&mut w, KEY, &[End::DeletedByHand]);
@@ -28,7 +28,7 @@ fn host(w: &World) -> &Value {
 
 #[test]
 fn what_the_next_job_of_a_try_says_counts_for_no_job_that_is_gone() {
-    // The operator sees the first one, or dies before it could; and once more after it.
+    // The operator sees the first Job, or dies before it could, and then dies once more.
     for crashes in 0..8 {
         let mut w = at_work(UNTOUCHED);
         w.crashes = (w.writes..w.writes + crashes).collect();
@@ -37,19 +37,19 @@ fn what_the_next_job_of_a_try_says_counts_for_no_job_that_is_gone() {
         assert_eq!((w.jobs.attempts(KEY), &host(&w)["attempt"], &host(&w)["unwritten"]), (2, &1.into(), &0.into()));
         assert!(w.workloads[0].held.is_some());
     }
-    // It ends so for other reasons, later.
+    // Later, the Job ends like this for other reasons.
     let mut w = at_work(UNTOUCHED);
     script(&mut w, KEY, &[End::Untouched(Class::Transient, reason::REPOSITORY_UNREACHABLE), UNTOUCHED]);
     w.settle();
     assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Failed", 0));
-    // And that costs no try.
+    // This does not count as an attempt.
     let mut w = at_work(End::Ok);
     w.settle();
     assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Succeeded", 2));
     assert_eq!((&host(&w)["attempt"], &host(&w)["podDeaths"]), (&1.into(), &Value::Null));
 }
 
-/// The Job is made, and the operator dies before it can write anything of it.
+/// The Job is created, and the operator dies before it can write anything about the Job.
 #[test]
 fn a_job_that_nobody_has_seen_may_have_written() {
     let mut w = World::session(web());
@@ -81,7 +81,7 @@ fn who_waits_for_a_place_or_dies_before_it_has_asked_for_a_job_loses_no_more_tha
     while w.jobs.attempts(KEY) == 0 {
         w.step(1);
     }
-    // There is no place for the second try for a while, before and after it has begun.
+    // For a while, there is no slot for the second attempt, before and after the attempt has begun.
     for busy in w.passes..w.passes + 12 {
         for long in [1, 2, 20] {
             let mut w = w.clone();
@@ -90,7 +90,7 @@ fn who_waits_for_a_place_or_dies_before_it_has_asked_for_a_job_loses_no_more_tha
             assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Failed", 2), "{busy} {long}");
         }
     }
-    // Whoever dies on the way does not know whether he has asked.
+    // An operator that crashes on the way does not know whether it has requested a Job.
     let mut down = 0;
     w.settle_dying(false, |_, w| down += usize::from(w.workloads[0].replicas == 0));
     assert!((1..=3).contains(&down), "{down}");

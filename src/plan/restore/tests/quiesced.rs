@@ -1,4 +1,4 @@
-//! Workloads that others scale, that nobody may scale, and that others use: what is said, and what comes back.
+//! Workloads that others scale, that cannot be scaled, or that others use: what status says, and what comes back.
 
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::plan::restore::tests::world::World;
 use crate::plan::restore::tests::{order, script, web};
 use crate::plan::seen::target::PodSeen;
 
-/// Steps until a run is so.
+/// Steps until a run satisfies a condition.
 fn until(w: &mut World, what: &str, is: impl Fn(&World) -> bool) {
     for _ in 0..300 {
         if is(w) {
@@ -86,7 +86,7 @@ fn a_scale_back_that_is_refused_is_said_and_tried_until_it_works() {
         let mut w = if session { World::session(web()) } else { World::batch("Parallel", "Stop", vec![web(), web()]) };
         w.refuses_scales = vec![(0, 2, Class::Invalid)];
         until(&mut w, "restored", |w| w.jobs.done.contains("restore/0/m0"));
-        // Past the deadline as well: it must come back.
+        // Also after the deadline: the workload must come back.
         w.step(150);
         let status = &w.object["status"];
         let (list, summary) = if session { (status, "summary") } else { (&status["members"][0], "message") };
@@ -137,7 +137,7 @@ fn a_session_that_goes_says_what_keeps_it_and_lets_go_after_ten_minutes() {
     allowed.settle();
     assert!(allowed.gone);
 
-    // Nobody gives in: it is left as it is, and the last word names the replicas.
+    // The API server keeps refusing: the workload stays as it is, and the last event names the replicas.
     w.workloads[0].wanted = 0;
     w.settle();
     let took = w.now.duration_since(from).as_secs();
@@ -184,13 +184,13 @@ fn a_workload_that_somebody_scales_up_and_down_again_is_ours_again() {
             "cancel" => w.cancel(),
             _ => {}
         }
-        // The world asserts that it stays down, and says so.
+        // The world asserts that the workload stays down, and that status says so.
         w.settle();
         if way == "delete" {
             continue;
         }
         assert_eq!(w.phase(), "Failed");
-        // Afterwards it is nobody's but its user's.
+        // Afterwards, only the user scales the workload.
         w.workloads[0].replicas = 0;
         w.workloads[0].wanted = 0;
         w.workloads[0].held = None;
@@ -227,7 +227,7 @@ fn somebody_who_scales_it_up_again_and_again_is_named_and_ends_the_member() {
     assert!(error.contains("Not restored before the deadline. Last: ") && error.contains("KEDA"), "{error}");
 }
 
-/// Of what it does not see done it says nothing.
+/// The session reports no interference if it has not seen the workload scaled down.
 #[test]
 fn an_operator_that_was_away_before_it_scaled_blames_nobody() {
     let mut w = World::session(web());
@@ -237,7 +237,7 @@ fn an_operator_that_was_away_before_it_scaled_blames_nobody() {
     w.now += SignedDuration::from_mins(5);
     w.settle();
     assert_eq!((w.phase().as_str(), count(&w, reason::SCALED_UP_AGAIN)), ("Succeeded", 0));
-    // Nor when its first scale is refused.
+    // The same holds if its first scale is refused.
     let mut w = World::session(web());
     w.object["spec"]["timeOut"] = "30m".into();
     w.refuses_scales = vec![(0, 0, Class::Transient)];
@@ -246,7 +246,7 @@ fn an_operator_that_was_away_before_it_scaled_blames_nobody() {
     assert_eq!((count(&w, reason::REFUSED_BY_API), count(&w, reason::SCALED_UP_AGAIN)), (1, 0));
 }
 
-/// Two minutes from when somebody is noticed, whatever was before.
+/// The two minutes count from when the other client is noticed, whatever happened before.
 #[test]
 fn who_scales_it_up_after_a_refusal_or_while_its_pods_end_has_two_minutes_all_the_same() {
     for refused in [true, false] {
@@ -273,7 +273,7 @@ fn who_scales_it_up_after_a_refusal_or_while_its_pods_end_has_two_minutes_all_th
     }
 }
 
-/// Between the old pods and the new ones of a rollout there is none, and its controller is about to make some.
+/// Between the old and the new pods of a rollout, there are no pods, but the controller is about to create some.
 #[test]
 fn a_workload_is_out_of_the_way_once_its_controller_knows() {
     for replicas in [2, 0] {

@@ -1,13 +1,12 @@
-//! Every state that a restore can get into, within bounds, and what must hold in all of them.
+//! Every state that a restore can reach, within bounds, and what must hold in all of them.
 //!
-//! From the first state on, everything that can happen is tried: a pass that dies
-//! after any of its writes, every end of every Job, a cancel, a deletion, the
-//! deadline. A state that was met before is not entered again. `make states`
+//! From the first state on, everything that can happen is tried: a pass that dies after any of its writes, every end of
+//! every Job, a cancel, a deletion, the deadline. A state that was visited before is not entered again. `make states`
 //! explores the full bounds, and prints what it has visited.
 //!
-//! The search is our own: that a run ends is a question of what happens where
-//! nothing more goes wrong, and model checkers that were weighed (stateright) do not
-//! know fairness; and what is left of a search without it is shorter than its use.
+//! The search is part of this project. Whether a run ends depends on what happens when no more faults occur, and the
+//! model checkers that were considered (stateright) do not support fairness. Without fairness, the remaining search is
+//! shorter than the code to use them.
 
 mod cluster;
 mod ends;
@@ -36,17 +35,17 @@ use crate::plan::seen::target::TargetSeen;
 /// What is explored.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
-    /// Hosts of each member; none of one that is outside of the cluster.
+    /// Number of hosts of each member; 0 for a member outside of the cluster.
     hosts: &'static [i32],
     sequential: bool,
     stop: bool,
-    /// Faults of Jobs in one run, whichever and wherever.
+    /// Maximum number of faults of Jobs in one run, of any kind and at any point.
     faults: usize,
-    /// How many of cancel, deletion and deadline may come in one run, at any point.
+    /// Maximum number of cancel, deletion and deadline in one run, at any point.
     turns: usize,
     /// `afterFailure: ScaleBack`.
     scale_back: bool,
-    /// `extraneous: Delete`, and a pod of others that may use a volume for a while, at any point.
+    /// `extraneous: Delete`, and a foreign pod that may use a volume for a while, at any point.
     exact: bool,
 }
 
@@ -64,40 +63,40 @@ impl Bound {
     }
 }
 
-/// A defect put in on purpose, by which the search proves that it can find one.
+/// A deliberate defect, to prove that the search can find it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     None,
     /// The order of members is not read.
     NoOrder,
-    /// Earlier attempts at a step are overlooked.
+    /// Earlier attempts at a step are ignored.
     OverlooksAttempts,
-    /// What is done is forgotten, and a Job made twice has two names.
+    /// Finished steps are forgotten, and a Job that is created twice has two names.
     RepeatsItself,
-    /// The finalizer is never taken off.
+    /// The finalizer is never removed.
     KeepsFinalizer,
-    /// Nobody looks again by himself.
+    /// The controller never requeues.
     NeverLooks,
-    /// Ready is said of what failed.
+    /// Ready is true for a failed run.
     SaysReady,
     /// Counts are not compared.
     TrustsTheAgent,
-    /// What is scaled to zero counts as gone.
+    /// A workload that is scaled to zero counts as deleted.
     ForgetsWorkloads,
-    /// Whatever was tried counts as having written nothing.
+    /// Every attempt counts as having written nothing.
     BelievesItUntouched,
-    /// What one Job of a try says counts for an earlier one that is gone.
+    /// The answer of one Job of an attempt counts for an earlier Job that is gone.
     TakesTheLastForAll,
-    /// Pods of others are overlooked.
+    /// Foreign pods are ignored.
     OverlooksVisitors,
-    /// An agent that says nothing has deleted nothing.
+    /// An agent that does not report deleted entries counts as having deleted none.
     TakesSilenceForNone,
-    /// A request is made as if nobody could have made it before.
+    /// A request is sent without a check whether it was sent before.
     RepeatsBlindly,
 }
 
 impl Fault {
-    /// Breaks what the planner is given.
+    /// Breaks the input of the planner.
     fn before(self, run: &mut Rc<RestoreRun>, seen: &mut Surroundings) {
         match self {
             Self::NoOrder => Rc::make_mut(run).sequential = false,
@@ -187,7 +186,7 @@ impl Fault {
     }
 }
 
-/// What a search has met.
+/// What a search has visited.
 #[derive(Debug, Default)]
 struct Visited {
     states: usize,
@@ -197,17 +196,17 @@ struct Visited {
     gone: usize,
 }
 
-/// An invariant that is broken, and how to get there.
+/// A broken invariant, and the path to it.
 #[derive(Debug)]
 struct Broken {
     what: String,
     path: Vec<Move>,
 }
 
-/// Where a state was come to from.
+/// How a state was reached.
 struct Entry {
     parent: Option<(u32, Move)>,
-    /// What follows where nothing more goes wrong; none at the end.
+    /// The next state if no more faults occur; `None` at the end.
     fair: Option<u32>,
 }
 
@@ -224,8 +223,8 @@ fn path(entries: &[Entry], mut at: usize) -> Vec<Move> {
 /// States within which a fault must be found.
 const MOST_WITH_A_FAULT: usize = 10_000;
 
-/// Enters every state, once: the newest first, which keeps few of them in memory, or, with a fault to find, the
-/// oldest, which finds it by the shortest path.
+/// Enters every state once. The newest state comes first, which keeps few states in memory. With a fault to find, the
+/// oldest comes first, which finds the shortest path.
 fn explore(bound: Bound, fault: Fault) -> Result<Visited, Broken> {
     let (scene, start) = Scene::new(bound, fault);
     let mut known = HashMap::from([(start.print(), 0u32)]);
@@ -267,9 +266,9 @@ fn count_end(cluster: &Cluster, met: &mut Visited) {
     }
 }
 
-/// Wherever it stands: with nothing more going wrong, it comes to its end.
+/// From every state, a run ends if no more faults occur.
 fn every_run_ends(entries: &[Entry]) -> Result<(), Broken> {
-    // 0 for not looked at yet, else the number of the walk that came by first.
+    // 0 for a state that is not visited yet, otherwise the number of the first walk that visited it.
     let mut walk = vec![0u32; entries.len()];
     for first in 0..entries.len() {
         let this = u32::try_from(first + 1).unwrap();
@@ -336,7 +335,7 @@ fn tell(bound: &Bound, met: &Visited) {
     );
 }
 
-/// Explores all of them, one on each core.
+/// Explores all bounds, one on each core.
 fn holds(bounds: &[Bound]) {
     let (next, states) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let explore_next = || {
@@ -366,7 +365,7 @@ fn no_state_of_the_full_bounds_breaks_an_invariant() {
     holds(&FULL);
 }
 
-/// The search finds each defect, and names the invariant that it breaks.
+/// The search finds each defect, and reports the invariant that it breaks.
 #[test]
 fn the_search_finds_what_is_broken_on_purpose() {
     let (two, one) = (Bound::of(&[1, 1], true, true, 1, 0), Bound::of(&[1], true, true, 1, 0));
@@ -397,7 +396,7 @@ fn the_search_finds_what_is_broken_on_purpose() {
     }
 }
 
-/// Walks a path, and gives the invariant that is broken at its end.
+/// Walks a path, and returns the invariant that is broken at its end.
 fn explore_again(bound: Bound, path: &[Move], fault: Fault) -> Option<String> {
     let (scene, mut cluster) = Scene::new(bound, fault);
     for step in path {
@@ -407,7 +406,7 @@ fn explore_again(bound: Bound, path: &[Move], fault: Fault) -> Option<String> {
     cluster.ways(&scene).err()
 }
 
-/// Two states that count as one lead to the same states: what the search leaves out could not have shown more.
+/// Two states that count as equal lead to equal states: the states that the search skips would not have shown more.
 #[test]
 fn states_that_count_as_one_go_on_alike() {
     for bound in [Bound::of(&[1, 1], false, true, 1, 0), Bound::of(&[1], true, true, 1, 1)] {

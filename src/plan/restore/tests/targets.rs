@@ -1,4 +1,4 @@
-//! Every kind of target: its hosts, where its Jobs run, what is scaled and what is not; and two restores at once.
+//! Every kind of target: its hosts, where its Jobs run, what is scaled and what is not. Also two restores at once.
 
 use serde_json::{Value, json};
 
@@ -98,7 +98,7 @@ fn an_autoscaler_that_may_interfere_is_named_before_anything_is_scaled() {
 fn a_workload_that_is_not_to_be_quiesced_runs_on_and_status_says_what_that_means() {
     let mut w = World::session(web());
     w.object["spec"]["target"]["quiesce"] = "Never".into();
-    // The world itself asserts that no pod runs where one is scaled down; here they do.
+    // The world asserts that no pods run during a restore where the workload is scaled down. Here they may run.
     w.may_run_on = true;
     w.settle();
     assert_eq!((w.phase().as_str(), &quiesced(&w)["reason"]), ("Succeeded", &json!(reason::NOT_QUIESCED)));
@@ -111,7 +111,7 @@ fn a_host_path_is_restored_on_the_node_where_its_pods_ran() {
     script(&mut w, "restore/0/m0", &[End::TRANSIENT]);
     w.settle();
     assert_eq!(w.phase(), "Succeeded");
-    // Scaled to zero nobody knows the node any more: status does, for each attempt.
+    // When the workload is scaled to zero, only status knows the node, for each attempt.
     assert_eq!((w.jobs.attempts("restore/0/m0"), w.jobs.node("restore/0/m0")), (2, "n7".to_owned()));
 
     let nobody = Workload { replicas: 0, pods: 0, wanted: 0, on_host: true, ..web() };
@@ -131,7 +131,7 @@ fn claims_are_made_after_the_preflight_and_restored_into() {
     assert_eq!(w.claims.keys().collect::<Vec<_>>(), ["data-0", "data-1", "data-2"]);
     assert_eq!(w.condition("ClaimsCreated"), ("True".into(), reason::CLAIMS_CREATED.into()));
 
-    // What cannot be restored makes no claim.
+    // If a restore is not possible, no claim is created.
     let mut w = World::session(Workload::new(MADE, 2));
     w.jobs.without_snapshot.insert("m0-1".into());
     w.settle();
@@ -143,13 +143,13 @@ fn claims_are_made_after_the_preflight_and_restored_into() {
 fn made_claims_are_used_again_and_those_of_others_are_left_alone() {
     let mut first = World::session(Workload::new(MADE, 2));
     first.settle();
-    // Created again under its name, as a GitOps controller would.
+    // The session is created again with the same name, as a GitOps controller would do.
     let mut again = World::session(Workload::new(MADE, 2));
     again.object["metadata"]["uid"] = "u-2".into();
     again.claims.clone_from(&first.claims);
     again.settle();
     assert_eq!((again.phase().as_str(), again.claims == first.claims), ("Succeeded", true));
-    // Under another name it is another restore.
+    // A session with another name is another restore.
     let mut other = World::session(Workload::new(MADE, 2));
     other.object["metadata"]["uid"] = "u-3".into();
     other.object["metadata"]["name"] = "other".into();
@@ -177,7 +177,7 @@ fn a_claim_that_is_refused_is_said() {
     }
 }
 
-/// Two sessions, each in a world of its own over the same workload, beat by beat.
+/// Two sessions, each in its own world over the same workload, one beat after the other.
 struct Two {
     all: [World; 2],
 }
@@ -192,7 +192,7 @@ impl Two {
         Self { all: [first, second] }
     }
 
-    /// What each sees of the other, and one workload for both.
+    /// Passes to each session what it sees of the other, and one workload to both.
     fn beat(&mut self, who: usize) -> bool {
         let other = &self.all[1 - who];
         let (seen, workloads, now) = (conflicts::of(&other.run()), other.workloads.clone(), other.now);
@@ -223,7 +223,7 @@ fn of_two_restores_of_a_workload_the_later_waits_and_both_succeed() {
     for first in 0..2 {
         for begun in 0..30 {
             let mut two = Two::new(World::session(web()), World::session(web()));
-            // One of them may be far ahead when the other is seen for the first time.
+            // One session may be far ahead when the other is seen for the first time.
             for _ in 0..begun {
                 two.all[first].beat();
             }
@@ -306,7 +306,7 @@ fn who_waits_for_something_missing_or_is_done_with_the_target_holds_up_nobody() 
 
 #[test]
 fn nobody_writes_to_a_claim_beside_another() {
-    // By another session, under another target; nor under a backup that reads it.
+    // The claim is used by another session with another target, which restores into it or backs it up.
     for (reads, does) in [(false, "writes to"), (true, "backs up")] {
         let mut w = World::session(web());
         w.writers = vec![Writer { session: "X demo/x".into(), claim: "data-m0".into(), reads }];
@@ -321,7 +321,7 @@ fn nobody_writes_to_a_claim_beside_another() {
         assert_eq!(w.phase(), "Succeeded");
     }
 
-    // By another host of this run.
+    // The claim is used by another host of this run.
     let mut w = World::batch("Parallel", "Stop", vec![web(), web(), web()]);
     w.object["spec"]["members"][1]["target"]["ref"]["name"] = "m0".into();
     while w.jobs.attempts("restore/1/m1") == 0 {

@@ -1,4 +1,4 @@
-//! Workloads that cannot be read any more when they are to come back: the right to is taken away, or their API is gone.
+//! Workloads that cannot be read when they are to be scaled back: the permission is revoked, or their API is gone.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::plan::fake::End;
 use crate::plan::restore::tests::world::World;
 use crate::plan::restore::tests::{script, web};
 
-/// One whose only host is being restored, with its workload not to be seen from now on.
+/// A run whose only host is being restored, and whose workload cannot be read from now on.
 fn unread(after_failure: &str) -> World {
     let mut w = World::session(web());
     w.object["spec"]["target"]["afterFailure"] = after_failure.into();
@@ -69,7 +69,7 @@ fn a_canceled_run_says_that_its_workload_cannot_be_read_and_goes_on_when_it_can(
     assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Failed", reason::CANCELED));
     assert_eq!((w.workloads[0].replicas, told(&w).unwrap()["status"].clone()), (2, json!("True")));
     assert_eq!(count(&w), 1);
-    // Somebody has scaled it up meanwhile.
+    // In the meantime, a user has scaled the workload up.
     let mut w = unread("StayDown");
     w.cancel();
     w.step(30);

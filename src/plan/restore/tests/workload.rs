@@ -8,10 +8,10 @@ use crate::plan::restore::held_note::Note;
 use crate::plan::run::hosts::TargetKind;
 use crate::plan::seen::target::{ClaimSeen, PodSeen, Target};
 
-/// Stands for a kind where a member's claims are made from templates, one a replica.
+/// Stands for a kind whose claims are created from templates, one for each replica.
 pub const MADE: &str = "";
 
-/// Stands for a kind where a member is outside of the cluster.
+/// Stands for the kind of a member outside of the cluster.
 pub const OUTSIDE: &str = "Outside";
 
 /// A workload or claim.
@@ -21,18 +21,18 @@ pub struct Workload {
     pub replicas: i32,
     /// Replicas as the user wants them.
     pub wanted: i32,
-    /// Pods that are still there.
+    /// Pods that still exist.
     pub pods: i32,
-    /// Pass at which it appears, or goes.
+    /// Pass at which it appears; `until` is the pass at which it disappears.
     pub from: usize,
     pub until: usize,
-    /// Its annotation that says why it stays at zero.
+    /// Its annotation with the reason why it stays at zero.
     pub held: Option<String>,
-    /// Its controller has not taken note of its replicas.
+    /// Its controller has not yet observed its replicas.
     pub is_catching_up: bool,
     /// Its volume is a folder of the node that its pods run on.
     pub on_host: bool,
-    /// The claim that it mounts; none for one of its own.
+    /// The claim that it mounts; `None` for its own claim.
     pub claim: Option<&'static str>,
 }
 
@@ -56,12 +56,12 @@ impl Workload {
         TargetKind::of_name(self.kind).is_scalable()
     }
 
-    /// What driver Mock restores: no workload at all.
+    /// Whether driver Mock restores it, without a workload.
     pub fn is_outside(&self) -> bool {
         self.kind == OUTSIDE
     }
 
-    /// Claims that are made: no workload at all.
+    /// Whether its claims are created, without a workload.
     pub fn is_made(&self) -> bool {
         self.kind == MADE
     }
@@ -72,7 +72,7 @@ pub fn workload_of(target: Option<&TargetRef>) -> Option<usize> {
     target?.name.as_deref()?.trim_start_matches('m').parse().ok()
 }
 
-/// What a look finds of it.
+/// What a reconcile sees of the workload.
 pub fn look_at(name: String, w: &Workload) -> Target {
     let claim = || ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
     let mut seen = Target {

@@ -1,7 +1,7 @@
 //! A cluster in memory, and a controller that can be stopped before any write.
 //!
-//! The session is kept as the API server would: a JSON document that is read
-//! anew for every pass, so that nothing survives that is not in status.
+//! The session is kept as the API server keeps it: a JSON document that is read again in every pass, so that nothing
+//! survives that is not in status.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,7 +31,8 @@ use crate::plan::seen::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 use crate::plan::seen::{Refusal, Seen, job_status};
 use crate::plan::work::pod_security::Level;
 
-/// Passes after which a world that has not come to rest never will: ten minutes at one look a second.
+/// Number of passes after which a test fails, because the world does not come to rest: ten minutes at one reconcile per
+/// second.
 const MOST_PASSES: usize = 900;
 /// The reconcile loop gives up on a chain of `again` after 8 rounds.
 const MOST_AGAIN: usize = 7;
@@ -43,52 +44,52 @@ pub struct World {
     pub workloads: Vec<Workload>,
     pub jobs: Jobs,
     pub grants: Grants,
-    /// usagePolicy of the Repository, by the pass from which it stands.
+    /// usagePolicy of the Repository, with the pass from which it applies.
     pub policies: Vec<(usize, Value)>,
     pub repository: bool,
-    /// What the namespace enforces.
+    /// Pod security level that the namespace enforces.
     pub pod_security: Level,
     pub job_defaults: Result<crate::api::runtime::RuntimeSettings, String>,
     pub now: Timestamp,
     pub passes: usize,
-    /// Writes so far, and those before which the controller dies.
+    /// Writes so far; `crashes` are those before which the controller dies.
     pub writes: usize,
     pub crashes: Vec<usize>,
-    /// Pass before which the session is deleted, and the Repository goes.
+    /// Pass before which the session is deleted; at `repository_until`, the Repository is deleted.
     pub delete_at: usize,
     /// Pass before which it is canceled.
     pub cancel_at: usize,
-    /// Members of the BackupBatch `shop`; none while it is not there.
+    /// Members of the BackupBatch `shop`; `None` while it does not exist.
     pub shop: Option<Vec<Value>>,
     pub repository_until: usize,
-    /// Passes during which the store does not answer, and whether that is known.
+    /// Passes during which the store does not answer; `silent`: this is known.
     pub away: Range<usize>,
     pub silent: bool,
-    /// Passes during which others work on the Repository as much as may be.
+    /// Passes during which other sessions take all slots of the Repository.
     pub busy: Range<usize>,
     pub gone: bool,
-    /// Room at what is outside of the cluster; nobody counts what is not there.
+    /// Free slots of systems outside of the cluster. A system that is not listed has no limit.
     pub rooms: BTreeMap<String, Room>,
-    /// Claims that were made, or stood there before.
+    /// Claims that were created, or existed before.
     pub claims: BTreeMap<String, PersistentVolumeClaim>,
     /// Autoscalers that interfere.
     pub autoscalers: Vec<String>,
     /// Pods may run beside a restore.
     pub may_run_on: bool,
-    /// What the API server says to claims, if it refuses them.
+    /// How the API server refuses claims, if it does.
     pub refuses_claims: Option<Class>,
-    /// Scales that the API server refuses: the workload, the replicas, and what kind of refusal.
+    /// Scales that the API server refuses: the workload, the replicas, and the class of the refusal.
     pub refuses_scales: Vec<(usize, i32, Class)>,
-    /// The workload that the API server does not show.
+    /// The workload that cannot be read from the API server.
     pub unreadable: Option<usize>,
-    /// Replicas to which somebody sets workloads whenever they have others.
+    /// Replicas that another client sets whenever a workload has others.
     pub set_by_others: BTreeMap<usize, i32>,
-    /// Pods that are not the workloads'.
+    /// Pods that do not belong to the workloads.
     pub others: Vec<PodSeen>,
     /// Other sessions, as this one sees them.
     pub rivals: Vec<Rival>,
     pub writers: Vec<Writer>,
-    /// Why it is not valid.
+    /// Why the session is not valid.
     pub refusal: Option<Refusal>,
     /// Events published, by reason.
     pub events: Vec<String>,
@@ -96,22 +97,22 @@ pub struct World {
     refused_scales: BTreeMap<String, Failure>,
     refused_holds: BTreeMap<String, Failure>,
     refused_jobs: Vec<JobSeen>,
-    /// The API server takes no Jobs that restore; whether that is certain.
+    /// The API server refuses Jobs that restore. The value tells whether it is certain that they were not created.
     pub refuses_jobs: Option<bool>,
-    /// The API server takes no annotations of workloads.
+    /// The API server refuses annotations of workloads.
     pub refuses_holds: bool,
     /// Events about workloads: the name, and the reason.
     pub told: Vec<(String, String)>,
     refused_revoke: Option<Failure>,
-    /// The API server lets nobody take rights back.
+    /// The API server refuses to revoke grants.
     pub refuses_revokes: bool,
-    /// Earlier rounds of the look.
+    /// Earlier rounds of the reconcile.
     rounds: Rounds,
     again: usize,
 }
 
 impl World {
-    /// A RestoreBatch over these workloads, named m0, m1 and so on.
+    /// A RestoreBatch with these workloads, named m0, m1 and so on.
     pub fn batch(order: &str, on_failure: &str, workloads: Vec<Workload>) -> Self {
         let members: Vec<Value> = workloads.iter().enumerate().map(|(i, w)| member(i, w)).collect();
         let spec = json!({ "repository": { "name": "repo" }, "executionOrder": order, "onFailure": on_failure,
@@ -125,7 +126,7 @@ impl World {
         Self::of("RestoreSession", &spec, vec![workload])
     }
 
-    /// The Repository is in namespace `store`, whose owner allows all from this pass on.
+    /// The Repository is in namespace `store`. Its owner allows all namespaces from this pass on.
     pub fn elsewhere(mut self, allowed_from: usize) -> Self {
         self.object["spec"]["repository"]["namespace"] = "store".into();
         self.policies.push((allowed_from, json!({ "allowedNamespaces": { "from": "All" } })));
@@ -231,7 +232,7 @@ impl World {
         }
     }
 
-    /// What stands where the run looks; nothing where it has nothing to look for.
+    /// The targets that the run looks for. A member that names no target has a missing one.
     fn targets(&self) -> Vec<TargetSeen> {
         let run = self.run();
         let seen = |t: Option<&TargetRef>| workload_of(t).map_or(TargetSeen::Missing(String::new()), |i| self.see(i));
@@ -273,10 +274,10 @@ impl World {
         !self.crashes.contains(&(self.writes - 1))
     }
 
-    /// One pass. Gives the time to the next, or `None` when nothing more is to come.
+    /// One pass. Returns the time until the next, or `None` when nothing more is to be done.
     fn pass(&mut self) -> Option<SignedDuration> {
         let plan = self.decide();
-        // What was refused is known in one look.
+        // A refusal is known in one reconcile only.
         let refused = !std::mem::take(&mut self.refused_scales).is_empty()
             | !std::mem::take(&mut self.refused_holds).is_empty()
             | !std::mem::take(&mut self.refused_jobs).is_empty()
@@ -314,7 +315,7 @@ impl World {
         if quiet {
             self.rests();
         }
-        // A change of the object, or of a Job, wakes the controller.
+        // A change of the object or of a Job triggers a reconcile.
         if changed || !self.jobs.running().is_empty() {
             Some(wait.unwrap_or(SignedDuration::from_secs(1)).min(SignedDuration::from_secs(5)))
         } else {
@@ -322,7 +323,7 @@ impl World {
         }
     }
 
-    /// In the controller's order; false when it died on the way.
+    /// Applies a plan in the controller's order; false when the controller died on the way.
     fn apply(&mut self, plan: Plan) -> bool {
         for object in plan.revoke.iter().flat_map(|g| Grants::to_remove(g, "demo")) {
             if !self.write() {
@@ -406,7 +407,7 @@ impl World {
             self.jobs.create(job);
         }
         if self.refused_revoke.is_some() || !self.refused_scales.is_empty() {
-            // Nothing of it is reported, and what was refused is known in the next look.
+            // The status of this plan is not written. The next reconcile knows what was refused.
             return true;
         }
         if plan.finalizer == Some(FinalizerChange::Remove) {
@@ -445,7 +446,8 @@ impl World {
         }
     }
 
-    /// What befalls the session, one pass, and the time to the next; false when nothing more is to come.
+    /// Applies outside events to the session, runs one pass, and lets time go by until the next; false when nothing
+    /// more is to be done.
     pub fn advance(&mut self) -> bool {
         if self.passes == self.delete_at {
             self.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
@@ -465,7 +467,7 @@ impl World {
         true
     }
 
-    /// One pass, and the time to the next; false when nothing more is to come.
+    /// Runs one pass, and lets time go by until the next; false when nothing more is to be done.
     pub fn beat(&mut self) -> bool {
         let wait = self.pass();
         self.passes += 1;
@@ -473,7 +475,7 @@ impl World {
         wait.is_some()
     }
 
-    /// Some passes only.
+    /// Runs some passes only.
     pub fn step(&mut self, passes: usize) {
         for _ in 0..passes {
             let wait = self.pass().unwrap_or_default();
@@ -486,7 +488,7 @@ impl World {
         self.now += wait;
         self.jobs.now = self.now;
         self.jobs.away = self.away.contains(&self.passes);
-        // A probe finds out; what it does is the Repository's.
+        // A probe notices that the store answers again. Probes belong to the Repository.
         self.silent &= self.jobs.away;
         if !wait.is_zero() {
             self.refused.clear();

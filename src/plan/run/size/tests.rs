@@ -1,4 +1,4 @@
-//! The estimate against what a status really comes to.
+//! The estimate compared with the real size of a status.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use crate::api::backup_session::{
 use crate::api::restore_session::{Counts, HostPhase, HostRestoreStats, MemberPhase, PinnedSnapshot, Progress};
 use crate::plan::run::size::*;
 
-/// Bytes that the API server notes about who owns a field of a host: `"f:sourceHost":{},`.
+/// Bytes that the API server stores about who owns a field of a host: `"f:sourceHost":{},`.
 fn ownership(entry: &Value) -> usize {
     let fields = entry.as_object().unwrap();
     fields.keys().map(|name| name.len() + 8).sum::<usize>() + r#""k:{\"hostname\":\"\"}":{".":{},},"#.len()
@@ -181,7 +181,7 @@ fn what_is_shortened_keeps_what_the_way_out_needs() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// The largest that is let in, with every text as long as it may be, is taken by an API server.
+    /// An API server accepts the largest status that is allowed, with every text at its maximum length.
     #[test]
     fn what_is_not_refused_fits(hosts in 1usize..1000, paths in 1usize..64, length in 1usize..200, members in 1usize..40) {
         let names: Vec<String> = (0..hosts).map(|n| format!("{n}-{}", "h".repeat(length % 60))).collect();

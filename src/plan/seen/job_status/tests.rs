@@ -33,7 +33,7 @@ fn a_job_that_gets_no_pod_says_so_after_a_while() {
     assert_eq!(see(&job, &[], at(110)).state, JobState::Active { held: None });
     let JobState::Active { held: Some(failure) } = see(&job, &[], at(111)).state else { panic!("must be held") };
     assert_eq!((failure.class, failure.reason.as_str()), (Class::Waiting, reason::POD_NOT_CREATED));
-    // One that is stopped has lost its pod, and gets no other.
+    // A stopped Job has lost its pod, and gets no other.
     job.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(110)));
     assert_eq!(see(&job, &[], at(111)).state, JobState::Active { held: None });
 }
@@ -90,7 +90,8 @@ fn an_outcome_is_believed_before_the_job_says_that_it_ended() {
     assert_eq!((seen.key.as_str(), seen.attempt), ("restore/0/app", 2));
 }
 
-/// As Kubernetes 1.36.3 left one whose pod was deleted after the API server had been away: counted, and never called failed.
+/// A Job as Kubernetes 1.36.3 left it: its pod was deleted after the API server had been unreachable, was counted, and
+/// the Job was never marked as failed.
 #[test]
 fn a_job_whose_pod_was_counted_is_over_without_a_condition() {
     let counted = |status: Value| {
@@ -99,7 +100,7 @@ fn a_job_whose_pod_was_counted_is_over_without_a_condition() {
         let mut status = status;
         status["uncountedTerminatedPods"] = json!({});
         job.status = Some(serde_json::from_value(status).unwrap());
-        // As the watch keeps it.
+        // As the watch caches it.
         serde_json::from_value::<Kept<Job>>(json!(job)).unwrap().open()
     };
     let failed = counted(json!({ "failed": 1, "ready": 0, "terminating": 0 }));
@@ -162,7 +163,7 @@ fn deaths_have_their_own_reasons() {
     }
 }
 
-/// It is not the restore's own doing, and takes nothing off its three tries.
+/// The restore did not cause this, and it does not count against the three attempts of the restore.
 ///
 /// Proves: C05.
 #[test]
@@ -176,7 +177,7 @@ fn a_pod_that_is_deleted_before_it_can_answer_was_taken_away() {
     assert_eq!(reason_of(&p), reason::OUTCOME_LOST);
     p.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
     assert_eq!(reason_of(&p), reason::DISRUPTED);
-    // It can be gone altogether before anybody looks.
+    // The pod can be gone before the operator sees it.
     let JobState::Lost(failure) = see(&job(failed()), &[], at(0)).state else { panic!("must be lost") };
     assert_eq!((failure.class, failure.reason.as_str()), (Class::Transient, reason::DISRUPTED));
     assert!(failure.message.contains("BackoffLimitExceeded"), "{}", failure.message);
@@ -201,7 +202,7 @@ fn the_end_of_a_container_that_somebody_added_is_not_the_agents() {
         (seen.state, seen.lingers)
     };
     for code in [0, 1, 137] {
-        // Whatever it writes as its last words.
+        // The termination message may be anything.
         for words in ["", "bye", &outcome.encode()] {
             let added = ("proxy", ended(code, words));
             let (state, lingers) = seen("Running", &[added.clone(), ("agent", runs.clone())]);
@@ -212,7 +213,7 @@ fn the_end_of_a_container_that_somebody_added_is_not_the_agents() {
     }
     let (state, lingers) = seen("Running", &[("agent", ended(0, &outcome.encode())), ("proxy", runs.clone())]);
     assert_eq!((state, lingers), (JobState::Done(Box::new(outcome.clone())), true));
-    // Between the end of the last container and the kubelet's word that the pod is over.
+    // After the end of the last container, before the kubelet reports that the pod is over.
     for added in [vec![], vec![("proxy", ended(0, ""))]] {
         let all = [added, vec![("agent", ended(0, &outcome.encode()))]].concat();
         assert_eq!(seen("Running", &all), (JobState::Done(Box::new(outcome.clone())), false));
@@ -248,7 +249,7 @@ fn an_init_container_that_fails_is_named() {
     assert_eq!(failure.reason, reason::IMAGE_UNAVAILABLE);
 }
 
-/// Neighbours of R28: init containers that end in other ways, or never.
+/// Cases similar to R28: init containers that end in other ways, or never.
 #[test]
 fn an_init_container_that_keeps_the_agent_waiting_is_named() {
     let waiting = json!({ "waiting": { "reason": "PodInitializing" } });
@@ -280,7 +281,7 @@ fn an_init_container_that_keeps_the_agent_waiting_is_named() {
         let spec = json!({ "containers": [{ "name": "agent" }], "initContainers": [{ "name": "mesh", "restartPolicy": policy }] });
         p.spec = serde_json::from_value(spec).unwrap();
         p.labels_mut().insert(label::SESSION_KIND.into(), "RestoreSession".into());
-        // As the watch keeps it.
+        // As the watch caches it.
         let p = Kept::from(p).open();
         match see(&job(json!([])), &[&p], at(now)).state {
             JobState::Active { held } => held.map(|f| (f.class, f.reason, f.message)),
@@ -329,7 +330,7 @@ fn a_pod_that_cannot_start_is_active_and_says_why() {
         };
         assert_eq!(failure.reason, expected);
     }
-    // A conflict of the scheduler with another writer goes at its next try.
+    // A conflict of the scheduler with another writer disappears at its next attempt.
     let conflict = json!([{ "type": "PodScheduled", "status": "False", "reason": "SchedulerError", "message": "a conflict",
         "lastTransitionTime": Time(at(1000)) }]);
     let p = pod(json!({ "phase": "Pending", "conditions": conflict }));
@@ -338,7 +339,7 @@ fn a_pod_that_cannot_start_is_active_and_says_why() {
         panic!("must be held")
     };
     assert!(failure.message.contains("a conflict. It waits"), "{}", failure.message);
-    // A volume that cannot be mounted stands in events only.
+    // A volume that cannot be mounted is reported in events only.
     let scheduled = json!([{ "type": "PodScheduled", "status": "True", "lastTransitionTime": Time(at(1000)) }]);
     let making = container(json!({ "waiting": { "reason": "ContainerCreating" } }));
     for statuses in [Value::Null, making] {
@@ -354,7 +355,7 @@ fn a_pod_that_cannot_start_is_active_and_says_why() {
     }
     let seen = see(&job(json!([])), &[], at(0));
     assert_eq!((&seen.state, seen.next_look()), (&JobState::Active { held: None }, FIRST_LOOK));
-    // One that the scheduler has not looked at: a watch tells when it does.
+    // A pod that the scheduler has not processed: the watch reports when it is.
     let seen = see(&job(json!([])), &[&pod(json!({ "phase": "Pending" }))], at(0));
     assert_eq!((&seen.state, seen.next_look()), (&JobState::Active { held: None }, Duration::from_mins(1)));
 }

@@ -1,4 +1,4 @@
-//! Targets as they are seen: hosts, volumes, and what cannot be reached.
+//! Targets as the operator sees them: hosts, volumes, and volumes that cannot be reached.
 
 use crate::plan::seen::target::*;
 
@@ -47,7 +47,7 @@ fn each_ordinal_reaches_its_own_claim() {
     assert_eq!(t.reach(&[mount("data", "/data")], &Place::ordinal(1), false, true).unwrap().node, None);
 }
 
-/// A restorer would write as root into what the workload only reads, and into what it does not have.
+/// Otherwise a restore would write as root to a volume that the workload mounts read-only or does not mount.
 #[test]
 fn a_volume_that_is_no_claim_is_reached_as_its_containers_reach_it() {
     let part = |path: &str, read_only: bool| VolumeMount {

@@ -1,4 +1,4 @@
-//! Jobs as they are made: names, labels, settings, what a pod may do.
+//! Jobs as they are created: names, labels, settings, and what a pod may do.
 
 use k8s_openapi::api::core::v1::EnvVar;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -41,7 +41,7 @@ fn task(step: Step) -> Task {
     Task::new(Run::default(), verb, vec![], Work::Restic(Box::new(work)))
 }
 
-/// What a step needs on the repository of `n/repo`, whose Secret is mounted, or read.
+/// What a step needs for the repository of `n/repo`. Its Secret is mounted, or is read by the agent.
 fn needs(step: &Step, secret: Option<SecretPlace>) -> Needs {
     let told = RepositoryAccess { secret, ..RepositoryAccess::default() };
     let access = Access { told, display: "n/repo".into(), secret: "s".into(), local: None };
@@ -71,7 +71,7 @@ fn spec(step: Step, runtime: Option<&RuntimeSettings>) -> PodSpec {
     job(&frame(), &task(step), parts).spec.unwrap().template.spec.unwrap()
 }
 
-/// restic removes what is locked under its own hostname by a process that is not there.
+/// restic removes a lock of its own hostname if the process that holds it is not running.
 #[test]
 fn a_hostname_passes_on_by_death_only() {
     let pod = |attempt, deaths| {
@@ -237,7 +237,7 @@ fn the_same_attempt_has_the_same_name_and_another_does_not() {
     assert_ne!(job_name(&f, "restore", "k", 1), job_name(&f, "restore", "k2", 1));
 }
 
-/// The kubelet takes the last of two variables of a name, and those of `env` before those of `envFrom`.
+/// Of two variables with the same name, the kubelet uses the last, and `env` takes precedence over `envFrom`.
 ///
 /// Closes: defect 7 of the second engine, row 6 of the attacks of tenants.
 #[test]
@@ -276,7 +276,8 @@ fn a_task_that_no_process_can_be_started_with_is_refused() {
     assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::RUN_TOO_LARGE));
 }
 
-/// What is asked for each host at each look is as large as its volumes, whatever the settings hold, and judged alike.
+/// The pod that is checked for each host is only as large as its volumes, whatever the settings contain, and the result
+/// is the same.
 #[test]
 fn what_pod_security_judges_is_all_that_is_made_of_a_pod_for_it() {
     use crate::plan::work::pod_security;

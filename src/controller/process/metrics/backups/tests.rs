@@ -1,4 +1,4 @@
-//! What Prometheus gets, and whether the rules of the docs wake somebody by it.
+//! The metrics that Prometheus gets, and whether the rules of the docs alert on them.
 
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
@@ -8,7 +8,7 @@ use crate::api::{BackupBatch, BackupConfiguration};
 use crate::controller::cache::stored::{Facts, Stored};
 use crate::controller::process::metrics::backups::*;
 
-/// A page of the docs with its rules.
+/// The page of the docs with the rules.
 const PAGE: &str = include_str!("../../../../../docs/operations.md");
 
 fn series(name: &str, backups: Backups) -> Series {
@@ -100,8 +100,8 @@ fn what_is_told_is_what_stands_in_status() {
     assert_eq!((of(one.facts()), of(many.facts())), (Some(expected.clone()), Some(expected)));
 }
 
-/// Whether an expression of the docs gives anything for these numbers: `m OP n`, `m{l!="v"} OP n`, `max by (..) (m) OP n`,
-/// `absent(m OP n)`.
+/// Whether an expression of the docs returns anything for these metrics: `m OP n`, `m{l!="v"} OP n`, `max by (..) (m)
+/// OP n`, `absent(m OP n)`.
 fn fires(expression: &str, text: &str) -> bool {
     if let Some(inner) = expression.strip_prefix("absent(").and_then(|e| e.strip_suffix(')')) {
         return !fires(inner, text);

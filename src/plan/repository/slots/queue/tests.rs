@@ -1,4 +1,4 @@
-//! One queue, and many sessions of several namespaces that look in any order.
+//! One queue, and many sessions of several namespaces that reconcile in any order.
 
 use proptest::prelude::*;
 
@@ -24,19 +24,20 @@ fn room(queue: &Queue, who: &Claim, most: usize) -> Room {
     queue.room(&who.namespace, who.created, &who.uid, most)
 }
 
-/// A queue of a Repository of `n0`.
+/// The queue of a Repository in namespace `n0`.
 fn queue(all: &[Claim]) -> Queue {
     let mut queue = Queue::of("n0");
     all.iter().for_each(|c| queue.enter(c.clone(), Work::default()));
     queue
 }
 
-/// What [`Queue::room`] is short for: all who wait, and the Jobs that `me` would make, in the order of their turn.
+/// The result of [`Queue::room`], computed from all waiting sessions and the Jobs that `me` would create, in their
+/// order.
 fn searched(queue: &Queue, me: &Claim, most: usize) -> usize {
     let mut all: Vec<(usize, Order, bool)> = vec![];
     for (namespace, line) in &queue.lines {
         let others = line.iter().filter(|order| **order != me.order());
-        // Who comes after it in its own namespace waits until it has what it wants.
+        // A session that comes later in the same namespace waits until `me` has what it wants.
         let others: Vec<_> = others.filter(|o| *namespace != me.namespace || **o < me.order()).collect();
         let levels = others.iter().enumerate().map(|(nth, order)| (queue.level(namespace, nth, most), order));
         all.extend(levels.map(|(level, order)| (level, (*order).clone(), false)));
@@ -52,7 +53,8 @@ fn searched(queue: &Queue, me: &Claim, most: usize) -> usize {
 }
 
 proptest! {
-    /// Whatever order they look in, and however many Jobs each wants: no more than may be, and all come to their turn.
+    /// Whatever order the sessions reconcile in, and however many Jobs each wants: the limit holds, and all get their
+    /// turn.
     /// Proves: C13.
     #[test]
     fn any_number_of_sessions_never_has_more_jobs_than_may_be(
@@ -84,7 +86,7 @@ proptest! {
             let at = pick.index(open.len());
             step(&mut queue, &mut open, at)?;
         }
-        // Whoever is left comes to its turn: those who are next go on, and those who have gone on end.
+        // Every remaining session gets its turn: the next sessions continue, and sessions that continued end.
         for _ in 0..2 * sessions.len() {
             let next: Vec<String> = queue.first(most).iter().map(|c| c.uid.clone()).collect();
             prop_assert!(queue.used() > 0 || !next.is_empty() || open.is_empty());
@@ -98,8 +100,8 @@ proptest! {
         prop_assert!(queue.is_empty() && queue.held.is_empty() && queue.lines.is_empty());
     }
 
-    /// However many sessions each has, and whoever looks first: namespaces that wait hold as many as any other, but for
-    /// one.
+    /// Whatever number of sessions each namespace has, and whichever session reconciles first: a waiting namespace
+    /// holds at most one slot fewer than any other.
     #[test]
     fn who_waits_holds_no_fewer_than_others(
         counts in prop::collection::vec(1usize..30, 1..6), most in 2usize..20, seed in any::<u64>(),
@@ -123,10 +125,10 @@ proptest! {
     }
 }
 
-/// One namespace does not keep another from its places, nor the Repository's own namespace from its first.
+/// One namespace does not keep another from its slots, nor the Repository's own namespace from its first slot.
 #[test]
 fn a_namespace_that_came_first_does_not_take_all() {
-    // Twenty sessions of n1 came first; then one of n2, and at last one of n0, where the Repository is.
+    // Twenty sessions of n1 come first, then one of n2, and last one of n0, the namespace of the Repository.
     let all: Vec<Claim> = (0..20).map(|n| claim(1, n)).chain([claim(2, 40), claim(0, 50)]).collect();
     let mut queue = queue(&all);
     let [last_of_1, of_2, of_0] = [&all[19], &all[20], &all[21]];
@@ -134,7 +136,7 @@ fn a_namespace_that_came_first_does_not_take_all() {
     assert_eq!(room(&queue, of_2, 16), Room { free: 7, ahead: 2 }, "after one each of n0 and n1");
     assert_eq!(room(&queue, last_of_1, 16).free, 0);
     assert_eq!(queue.first(3).iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["s50", "s0", "s40"]);
-    // A session of many hosts leaves the others theirs.
+    // A session of many hosts leaves the other sessions their slots.
     assert!(room(&queue, &all[0], 16).free <= 14);
     (0..14).for_each(|n| queue.works(&all[n].uid, one()));
     assert_eq!(room(&queue, &all[14], 16).free, 0, "both places left are the others'");
@@ -142,7 +144,7 @@ fn a_namespace_that_came_first_does_not_take_all() {
     queue.works(&of_0.uid, one());
     assert_eq!((queue.used(), queue.is_short(16)), (16, true));
     assert_eq!(queue.holders(), [("n1", 14), ("n0", 1), ("n2", 1)]);
-    // n1 holds more than its share: what becomes free goes to whoever holds less.
+    // n1 holds more than its share: a slot that becomes free goes to a namespace that holds fewer.
     queue.enter(claim(2, 60), Work::default());
     queue.leave(&all[0].uid);
     assert_eq!(room(&queue, &all[14], 16).free, 0);
@@ -163,7 +165,7 @@ fn one_place_is_kept_for_the_repositorys_own_namespace() {
     assert_eq!(room(&queue, &own, 16), Room { free: 1, ahead: 15 });
     queue.works(&own.uid, one());
     assert_eq!(queue.used(), 16);
-    // Where there is one place for all, the oldest has it.
+    // If there is only one slot, the oldest session gets it.
     let mut single = crate::plan::repository::slots::queue::tests::queue(&[claim(1, 0), claim(0, 9)]);
     assert_eq!(room(&single, &claim(1, 0), 1).free, 1);
     assert_eq!(room(&single, &claim(0, 9), 1).free, 0);
@@ -178,7 +180,7 @@ fn who_waits_for_something_else_keeps_no_place() {
     assert_eq!(room(&queue, &all[2], 2), Room { free: 0, ahead: 2 });
     queue.enter(Claim { wants: false, ..all[0].clone() }, Work::default());
     assert_eq!(room(&queue, &all[2], 2), Room { free: 1, ahead: 1 });
-    // A Job that cannot start holds no place, and its session waits for none.
+    // A Job that cannot start holds no slot, and its session waits for none.
     queue.works("u001", Work { stuck: 1, ..Work::default() });
     assert_eq!(room(&queue, &all[2], 2), Room { free: 2, ahead: 0 });
     assert_eq!((queue.used(), queue.jobs()), (0, 1));

@@ -1,4 +1,4 @@
-//! A repository that was there and is not, and what a backup has made since it was not there.
+//! A repository that existed and is gone, and a first backup that creates a repository that did not exist.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -14,7 +14,7 @@ fn gone(w: &mut World, what: Absent) {
     w.request = Some(format!("at {}", w.now));
 }
 
-/// As a session writes it that has succeeded now.
+/// Writes what a session writes that has just succeeded.
 fn back_up(w: &mut World) {
     let time = serde_json::to_value(Time(w.now)).unwrap();
     w.status["lastBackupTime"] = time.clone();
@@ -76,7 +76,7 @@ fn what_an_operator_or_a_job_of_before_says_counts() {
     w.live(5);
     assert_eq!(w.ready(), ("False".into(), reason::REPOSITORY_MISSING.into()));
     assert_eq!(w.status["knownPlace"], "b/");
-    // An agent that does not know what it is told.
+    // An agent of the previous version, which ignores that a repository existed.
     let mut w = World::new();
     w.live(10);
     w.jobs.of_before = true;
@@ -100,7 +100,7 @@ fn what_the_first_backup_has_made_is_not_said_not_to_be_there() {
     w.jobs.script.insert("list".into(), vec![End::Absent(Absent::Repository); 2]);
     w.live(10);
     assert_eq!(w.ready().1, reason::REPOSITORY_NOT_CREATED);
-    // Once before it is listed again, and once while it was listed before that: the Job found nothing yet.
+    // The backup ends once before the next listing, and once during a listing whose Job has found nothing yet.
     w.request = Some("now".into());
     while w.jobs.created.len() < 2 {
         w.pass();

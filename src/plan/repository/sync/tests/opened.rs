@@ -1,4 +1,4 @@
-//! Whether a repository opens, as `Ready` says it.
+//! Whether a repository can be opened, as reported by `Ready`.
 
 use crate::contract::restic::Absent;
 use crate::plan::repository::sync::tests::*;
@@ -37,7 +37,7 @@ fn before_it_was_opened_it_is_not_ready_and_says_what_it_waits_for() {
     w.live(2);
     assert_eq!(w.ready(), is_open());
     w.rests(1);
-    // One whose Job cannot run says that.
+    // If the Job cannot run, `Ready` says that.
     let mut w = World::new();
     w.jobs.script.insert("list".into(), vec![End::Unschedulable]);
     w.live(5);
@@ -45,7 +45,7 @@ fn before_it_was_opened_it_is_not_ready_and_says_what_it_waits_for() {
     assert_eq!((status.as_str(), why.as_str()), ("False", reason::NOT_OPENED));
     let held = w.status["steps"][0]["message"].as_str().unwrap();
     assert!(text.contains(held), "{text}");
-    // Where nothing is listed by itself, nobody knows.
+    // Without regular listings, `Ready` says that it is not known.
     let mut w = World::new();
     w.every = Duration::ZERO;
     w.live(60);
@@ -67,7 +67,7 @@ fn a_change_of_its_secret_or_spec_opens_it_again_once() {
     w.live(30);
     w.rests(2);
     assert_eq!(w.ready(), is_open());
-    // What opens nothing is no change.
+    // A change of fields that are not used to open the repository does not trigger a listing.
     w.spec.wipe_out = Some(false);
     w.spec.usage_policy = serde_json::from_value(json!({ "allowedNamespaces": { "from": "All" } })).unwrap();
     w.live(30);
@@ -76,7 +76,7 @@ fn a_change_of_its_secret_or_spec_opens_it_again_once() {
     w.live(30);
     w.rests(3);
     assert_eq!((w.ready(), &w.status["sync"]["opened"]["secretVersion"]), (is_open(), &json!("2")));
-    // A wrong Secret, and the right one.
+    // A wrong Secret, then the right Secret.
     w.jobs.script.insert("list".into(), vec![End::Fails(Class::Invalid, reason::WRONG_PASSWORD); 9]);
     w.secret = "3";
     w.live(1);

@@ -1,8 +1,7 @@
 //! A cluster reduced to what the plan of a restore depends on, and every step that it can take.
 //!
-//! The plan is the real one: [`next`] is asked in every state, and the status it
-//! writes is read back from its document. Time stands still but for two steps: to
-//! the next retry that is due, and past the deadline.
+//! The plan is the real plan: [`next`] is called in every state, and the status that it writes is read back from its
+//! document. Time advances only by two steps: to the next retry that is due, and past the deadline.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -37,20 +36,20 @@ use crate::plan::work::pod_security::Level;
 /// What the cluster can do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Move {
-    /// One pass of the controller, which dies after so many of its writes, or makes them all.
+    /// One pass of the controller, which dies after this number of its writes, or makes all of them.
     Pass(usize, usize),
     /// A Job ends, or is found in a state that it does not leave by itself.
     End(String, End),
     /// The pod of a Job that was deleted is gone.
     Left(String),
-    /// Nobody hears of a deleted Job any more; it counts as given up.
+    /// A deleted Job reports nothing any more, and counts as given up.
     GivenUp(String),
     /// The pods of a workload that was scaled down are gone.
     Drained(usize),
-    /// A pod of others that uses the volume of a member comes, or goes.
+    /// A foreign pod that uses the volume of a member appears, or disappears (`Abandoned`).
     Visited(usize),
     Abandoned(usize),
-    /// The controller looks anew, and does not know what it did a moment ago.
+    /// The controller starts a new reconcile, and does not know what the last one did.
     Look,
     /// The next retry is due.
     Wait,
@@ -67,7 +66,7 @@ pub struct Made {
     pub runs: bool,
     /// It deletes what is extraneous.
     pub exact: bool,
-    /// It is of the second system; and whether it looks the request up that it makes.
+    /// For a Job of the second system: whether it first looks up the request that it makes.
     pub outside: Option<bool>,
 }
 
@@ -94,31 +93,31 @@ pub enum Scaled {
 #[derive(Clone)]
 pub struct Cluster {
     pub run: Rc<RestoreRun>,
-    /// Earlier rounds of the look.
+    /// Earlier rounds of the reconcile.
     pub rounds: Rounds,
     pub jobs: Vec<Made>,
     pub workloads: Vec<Scaled>,
-    /// Which of them say that they stay down.
+    /// Which workloads have a note that they stay down.
     pub held: Vec<bool>,
-    /// Whose volume a pod of others uses.
+    /// Which members have a volume that a foreign pod uses.
     pub visited: Vec<bool>,
     pub now: Timestamp,
     pub gone: bool,
-    /// Restores that really ended well, by key.
+    /// Restores that were really successful, by key.
     pub done: Rc<BTreeSet<String>>,
-    /// Jobs of restores that may have written, by key: all but those that ended before they did.
+    /// Number of Jobs of restores that may have written, by key: all except those that ended before they wrote.
     pub touched: Rc<BTreeMap<String, usize>>,
-    /// Extraneous entries that restores have really deleted, by key; and those of them that can be known of: the Job was
-    /// not deleted by somebody.
+    /// Extraneous entries that restores have really deleted, by key. The second number counts only those that can be
+    /// known, because the Job was not deleted by a user.
     pub deleted: Rc<BTreeMap<String, (i64, i64)>>,
     pub faults: usize,
-    /// Cancel, deletion and deadline that may still come.
+    /// Number of cancel, deletion and deadline that may still come.
     pub turns: usize,
-    /// Visits of other pods that may still come.
+    /// Number of visits of foreign pods that may still come.
     pub visits: usize,
 }
 
-/// What never changes while a bound is explored.
+/// The data that does not change while a bound is explored.
 pub struct Scene {
     pub bound: Bound,
     pub workloads: Vec<Workload>,
@@ -179,7 +178,7 @@ impl Scene {
             deleted: Rc::default(),
             faults: bound.faults,
             turns: bound.turns,
-            // Who deletes nothing waits for nobody.
+            // A restore that deletes nothing waits for no foreign pods.
             visits: usize::from(bound.exact),
         };
         let targets = workloads.iter().enumerate().map(target).collect();
@@ -187,7 +186,8 @@ impl Scene {
     }
 }
 
-/// Where a state can go, and which of that happens where nothing goes wrong; none where the cluster is at rest.
+/// The states that can follow a state, and the index of the one that follows without faults; `None` if the cluster is
+/// at rest.
 pub type Ways = (Vec<(Move, Cluster)>, Option<usize>);
 
 impl Cluster {
@@ -230,7 +230,7 @@ impl Cluster {
         plan
     }
 
-    /// Every state that can follow. An error is an invariant that is broken.
+    /// Every state that can follow. An error is a broken invariant.
     pub fn ways(&self, scene: &Scene) -> Result<Ways, String> {
         let plan = self.decide(scene);
         let writes = usize::from(plan.finalizer.is_some())
@@ -269,7 +269,7 @@ impl Cluster {
         Ok((ways, fair))
     }
 
-    /// What happens beside the controller.
+    /// What happens outside of the controller.
     fn befalls(&self) -> Vec<(Move, Self)> {
         let mut ways = vec![];
         if self.gone {
@@ -326,7 +326,7 @@ impl Cluster {
             && self.now < deadline.0
             && !over
         {
-            // It always comes in the end; as a turn of its own, it may come at any time.
+            // The deadline always comes in the end. As a turn, it may also come at any time.
             if self.turns > 0 || ways.is_empty() {
                 let turns = self.turns.saturating_sub(1);
                 ways.push((Move::Deadline, Self { now: deadline.0, turns, ..self.clone() }));
@@ -343,7 +343,7 @@ impl Cluster {
                 Rc::make_mut(&mut after.run).id.deleting = true;
                 after.gone = !after.run.id.held;
                 if after.gone {
-                    // They go with their owner.
+                    // The Jobs are deleted with their owner.
                     after.jobs.clear();
                 }
                 ways.push((Move::Delete, after));
@@ -352,7 +352,7 @@ impl Cluster {
         ways
     }
 
-    /// Hosts, by step and attempt.
+    /// Current attempts of hosts, by step.
     fn tries(&self) -> impl Iterator<Item = (String, i32)> {
         let of = |(i, m): (usize, &RestoreMemberStatus)| {
             let of = |h: &HostRestoreStats| Some((format!("restore/{i}/{}", h.hostname), h.attempt?));
@@ -361,12 +361,12 @@ impl Cluster {
         self.run.state.members.iter().enumerate().flat_map(of)
     }
 
-    /// What earlier rounds of the look have done with the try of a host.
+    /// What earlier rounds of the reconcile have done with an attempt of a host.
     pub fn done_with(&self, key: &str, attempt: i32) -> (bool, bool) {
         (self.rounds.is_first(key, attempt), self.rounds.has_asked(key, attempt))
     }
 
-    /// Whether the next round knows what a new look would not.
+    /// Whether the next round knows something that a new reconcile would not know.
     fn knows(&self) -> bool {
         self.tries().any(|(key, attempt)| self.done_with(&key, attempt) != (false, false))
     }
@@ -453,7 +453,7 @@ impl Cluster {
         broken.unwrap_or(Ok(())).map(|()| after)
     }
 
-    /// The host of a restore step, and its member, as status has them.
+    /// The member index and the status of the host of a restore step.
     pub fn host(&self, key: &str) -> Option<(usize, &HostRestoreStats)> {
         let mut parts = key.splitn(3, '/').skip(1);
         let index: usize = parts.next()?.parse().ok()?;
@@ -462,12 +462,12 @@ impl Cluster {
     }
 }
 
-/// A pod that is not the workload's own.
+/// A foreign pod.
 fn visitor(claims: Vec<String>) -> PodSeen {
     PodSeen { name: "visitor".into(), claims, ..PodSeen::default() }
 }
 
-/// What a workload says that this run has left at zero.
+/// The note on a workload that this run has left at zero.
 fn note(scene: &Scene, index: usize) -> String {
     let note = Note {
         replicas: scene.workloads[index].wanted,
@@ -487,7 +487,7 @@ pub fn is_preflight(job: &JobSeen) -> bool {
     job.key.starts_with("preflight")
 }
 
-/// Whether a host was restored, as status says.
+/// Whether a host was restored according to status.
 pub fn is_restored(host: &HostRestoreStats) -> bool {
     host.phase == Some(HostPhase::Succeeded)
 }

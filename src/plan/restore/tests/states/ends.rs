@@ -14,14 +14,15 @@ pub enum End {
     Ok,
     /// It fails before it has written anything.
     Untouched,
-    /// Its data is at fault. Of a preflight: the first, or only the last, host it asked for has no snapshot.
+    /// Its data is at fault. For a preflight: the first host that it asked for has no snapshot; with `LastData`, only
+    /// the last.
     Data,
     LastData,
-    /// It says that it is done, and has restored less than was planned.
+    /// It reports success, but has restored less than was planned.
     Short,
-    /// It has restored everything, and could not delete all that is extraneous.
+    /// It has restored everything, but could not delete all extraneous entries.
     NotDeleted,
-    /// It has restored everything, and does not say what it deleted: an agent of another version.
+    /// It has restored everything, but does not report what it deleted: an agent of another version.
     Silent,
     /// The infrastructure is at fault.
     Infrastructure,
@@ -31,7 +32,7 @@ pub enum End {
     Lingers,
     /// Its pod can never start.
     NeverStarts,
-    /// Somebody deletes it.
+    /// A user deletes it.
     ByHand,
 }
 
@@ -49,7 +50,7 @@ pub const FAULTS: [End; 11] = [
     End::ByHand,
 ];
 
-/// Whether a Job can end so.
+/// Whether a Job can end like this.
 pub fn fits(end: End, job: &Made) -> bool {
     match end {
         End::LastData => is_preflight(&job.seen),
@@ -93,7 +94,7 @@ impl Cluster {
         }
         let deleted = match &outcome.answer {
             Some(Answer::Did(did)) => Restored::of(&did.tallies).and_then(|r| r.deleted),
-            // Whose pod dies may have deleted before.
+            // A Job whose pod dies may have deleted an entry before.
             _ => (exact && matches!(end, End::Died | End::Lingers)).then_some(1),
         };
         if let Some(deleted) = deleted {
@@ -124,7 +125,7 @@ fn answer(seen: &JobSeen, exact: bool, outside: bool, end: End) -> Answer {
     if !is_preflight(seen) {
         let counts = |files| Counts { files, bytes: files * 10 };
         let restored = counts(if end == End::Short { 6 } else { 7 });
-        // Each finds one entry too many.
+        // Each Job finds one extraneous entry.
         let deleted = (exact && !matches!(end, End::Short | End::Silent)).then_some(1);
         let did = Restored { planned: counts(7), restored, deleted, ..Restored::default() };
         return Answer::Did(Did { tallies: did.tallies() });

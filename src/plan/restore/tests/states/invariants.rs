@@ -1,4 +1,4 @@
-//! What must hold in every state. An error says what does not.
+//! What must hold in every state. An error says which invariant does not hold.
 
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
@@ -21,7 +21,8 @@ fn is_done(cluster: &Cluster, scene: &Scene, member: usize) -> bool {
     (0..hosts.max(1)).all(|i| cluster.done.contains(&format!("restore/{member}/{}", name(i))))
 }
 
-/// In order, a member is touched after those before it: under Stop only if all of them were really restored.
+/// In sequential order, a member is touched only after all earlier members: with Stop, only if all of them were really
+/// restored.
 fn may_touch(cluster: &Cluster, scene: &Scene, member: usize) -> Result<(), String> {
     if !scene.bound.sequential {
         return Ok(());
@@ -38,12 +39,12 @@ fn may_touch(cluster: &Cluster, scene: &Scene, member: usize) -> Result<(), Stri
     Ok(())
 }
 
-/// Whether a Job works, as far as anybody can tell: one that is lost, or given up, cannot be waited for.
+/// Whether a Job works, as far as can be known. A Job that is lost or given up cannot be waited for.
 fn works(job: &Made) -> bool {
     job.runs && !job.seen.given_up && matches!(job.seen.state, JobState::Active { .. })
 }
 
-/// Whether a Job may be made.
+/// Whether a Job may be created.
 pub fn may_start(cluster: &Cluster, scene: &Scene, made: &Made) -> Result<(), String> {
     let (run, job) = (&cluster.run, &made.seen);
     let expired = run.state.deadline.as_ref().is_some_and(|d| cluster.now >= d.0);
@@ -70,7 +71,7 @@ pub fn may_start(cluster: &Cluster, scene: &Scene, made: &Made) -> Result<(), St
     ])
 }
 
-/// Whether a workload may be scaled so.
+/// Whether a workload may be scaled to this number of replicas.
 pub fn may_scale(cluster: &Cluster, scene: &Scene, member: usize, replicas: i32) -> Result<(), String> {
     let wanted = scene.workloads[member].wanted;
     if replicas == 0 {
@@ -88,19 +89,19 @@ pub fn may_scale(cluster: &Cluster, scene: &Scene, member: usize, replicas: i32)
     ])
 }
 
-/// Whether data of a member was really touched, and is not whole.
+/// Whether data of a member was really touched and is incomplete.
 fn is_half(cluster: &Cluster, member: usize) -> bool {
     let of = format!("restore/{member}/");
     cluster.touched.iter().any(|(key, jobs)| key.starts_with(&of) && *jobs > 0 && !cluster.done.contains(key))
 }
 
-/// Whether status says that data of a member may be half restored.
+/// Whether data of a member may be half restored according to status.
 fn is_said_half(cluster: &Cluster, member: usize) -> bool {
     let hosts = cluster.run.state.members.get(member).map_or(&[][..], |m| &m.stats);
     hosts.iter().any(held::is_half)
 }
 
-/// Whether a workload may say that it stays down, or that it does not.
+/// Whether the note of a workload may be written or removed.
 pub fn may_hold(cluster: &Cluster, scene: &Scene, member: usize, note: Option<&str>) -> Result<(), String> {
     let Some(note) = note else {
         return all(&[(cluster.workloads[member] == Scaled::Up, "a workload that is down no longer says why")]);
@@ -114,7 +115,7 @@ pub fn may_hold(cluster: &Cluster, scene: &Scene, member: usize, note: Option<&s
     ])
 }
 
-/// Phase, conditions and counts of a status say the same.
+/// Checks that phase, conditions and counts of a status agree.
 pub fn agree(state: &RestoreState) -> Result<(), String> {
     let is = |type_: &str| state.conditions.iter().find(|c| c.type_ == type_).map(|c| c.status == "True");
     let phase = state.phase;
@@ -167,7 +168,7 @@ pub fn agree(state: &RestoreState) -> Result<(), String> {
     Ok(())
 }
 
-/// Succeeded is said only of what was really restored.
+/// Checks that Succeeded is reported only for data that was really restored.
 pub fn all_restored(cluster: &Cluster, scene: &Scene, state: &RestoreState) -> Result<(), String> {
     for (index, member) in state.members.iter().enumerate() {
         if member.phase == Some(MemberPhase::Succeeded) && !is_done(cluster, scene, index) {
@@ -194,10 +195,10 @@ pub fn all_restored(cluster: &Cluster, scene: &Scene, state: &RestoreState) -> R
     Ok(())
 }
 
-/// A cluster that the controller has left.
+/// Checks a cluster that the controller has left.
 pub fn left_well(cluster: &Cluster, scene: &Scene) -> Result<(), String> {
     let scale_back = scene.bound.scale_back;
-    // A preflight only reads: it is told to go, and not waited for.
+    // A preflight only reads: it is deleted, but not waited for.
     let runs = cluster.jobs.iter().any(|j| works(j) && !(is_preflight(&j.seen) && j.seen.deleting));
     for (m, workload) in cluster.workloads.iter().enumerate().filter(|(m, _)| !scene.workloads[*m].is_outside()) {
         let (is_up, is_held) = (*workload == Scaled::Up, cluster.held[m]);
@@ -211,7 +212,7 @@ pub fn left_well(cluster: &Cluster, scene: &Scene) -> Result<(), String> {
     all(&[(!runs, "the run is over, and a Job runs on")])
 }
 
-/// A controller that does nothing now will be woken: by a Job, or by its own clock.
+/// Checks that a controller that does nothing now will reconcile again: because of a Job, or by a requeue.
 pub fn is_woken(cluster: &Cluster, plan: &Plan) -> Result<(), String> {
     let watched = cluster.jobs.iter().any(|j| j.seen.deleting || matches!(j.seen.state, JobState::Active { .. }));
     let over = cluster.gone || cluster.run.state.is_final();

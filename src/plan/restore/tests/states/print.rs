@@ -1,4 +1,4 @@
-//! What tells two states apart.
+//! What makes two states different.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,8 +12,8 @@ use crate::plan::restore::tests::states::cluster::{Cluster, Made, is_preflight};
 use crate::plan::seen::job_status::JobState;
 
 impl Cluster {
-    /// What tells two states apart: everything that a decision depends on, but for texts and absolute times. Members and
-    /// hosts count in their order, though they are alike: it is the order of the writes that a crash comes between.
+    /// A hash of everything that a decision depends on, except texts and absolute times. Members and hosts are hashed
+    /// in their order, although they are alike, because a crash comes between writes that have this order.
     pub fn print(&self) -> u64 {
         let mut h = DefaultHasher::new();
         let (id, state) = (&self.run.id, &self.run.state);
@@ -40,7 +40,7 @@ impl Cluster {
         (member.phase.map(|p| p as u8), member.message.is_some(), member.total_hosts).hash(h);
         member.quiesce.as_ref().map(|q| (q.state as u8, q.replicas)).hash(h);
         print_conditions(&member.conditions, h);
-        // What a preflight says of a member that status does not know yet.
+        // The answer of a preflight about a member that status does not have yet.
         if member.stats.is_empty() {
             self.answers(index).for_each(|(attempt, a)| (attempt, a.failure.is_some()).hash(h));
         }
@@ -50,7 +50,7 @@ impl Cluster {
     fn print_host(&self, index: usize, host: &HostRestoreStats, h: &mut DefaultHasher) {
         (host.phase.map(|p| p as u8), host.attempt, host.pod_deaths, host.snapshots.len()).hash(h);
         (host.error.is_some(), host.planned.is_some()).hash(h);
-        // A cancel tells its own hosts apart by this; that it waits for others is written once.
+        // A cancel identifies its own hosts by the first reason. The second reason is written only once.
         [reason::CANCELED, reason::TARGET_BUSY].map(|why| host.reason.as_deref() == Some(why)).hash(h);
         host.not_before.as_ref().map(|t| (t.0.as_second() - self.now.as_second()).max(0)).hash(h);
         let key = format!("restore/{index}/{}", host.hostname);
@@ -62,7 +62,7 @@ impl Cluster {
         )
             .hash(h);
         host.attempt.map(|attempt| self.done_with(&key, attempt)).hash(h);
-        // Only by how much status has not been told yet.
+        // Only the number of deleted entries that status does not have yet.
         let said = host.deleted.unwrap_or_default();
         (
             host.deleted.is_some(),
@@ -100,7 +100,7 @@ fn print_conditions(list: &[crate::api::Condition], h: &mut DefaultHasher) {
     list.iter().for_each(|c| (&c.type_, &c.status).hash(h));
 }
 
-/// What came of a Job counts until it has been read.
+/// The result of a Job counts until it has been read.
 fn print_job(job: &Made, is_read: bool, h: &mut DefaultHasher) {
     let seen = &job.seen;
     (seen.attempt, seen.deleting, seen.given_up, job.runs).hash(h);
