@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use kube::runtime::WatchStreamExt as _;
@@ -19,12 +19,15 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::controller::cache::budget::{Budget, Counted};
 
 /// Interval between checks whether a namespace exists by now.
 const COMES: Duration = Duration::from_secs(10);
+/// Events of a watch that are parsed before those before them were handled.
+const AHEAD: usize = 64;
 
 /// A namespace of `--watch-namespaces`; empty where there is none.
 ///
@@ -152,6 +155,7 @@ where
     for part in parts {
         let mut budget = Budget::default();
         let all = watcher(part.api, part.config).default_backoff().map_ok(move |event| budget.on_event(event));
+        let all = in_a_task(all);
         let Some(name) = part.namespace else { return all.boxed() };
         let (index, client, of) = (names.len(), client.clone(), name.clone());
         let heard = all.flat_map(move |result| match result {
@@ -171,6 +175,32 @@ where
         })
     });
     one.boxed()
+}
+
+/// Follows a stream in a task of its own, which ends with the result: lists of several kinds are parsed on all cores.
+fn in_a_task<T: Send + 'static>(all: impl Stream<Item = T> + Send + 'static) -> impl Stream<Item = T> + Send + 'static {
+    let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        let mut all = std::pin::pin!(all);
+        while let Some(one) = all.next().await {
+            if sender.send(one).await.is_err() {
+                break;
+            }
+        }
+    });
+    stream::unfold((receiver, task), |(mut receiver, mut task)| async move {
+        if let Some(one) = receiver.recv().await {
+            return Some((one, (receiver, task)));
+        }
+        // A defect ends the operator, and not only one of its watches.
+        if let Some(Err(error)) = task.join_next().await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+        None
+    })
 }
 
 fn is_refused(error: &watcher::Error) -> bool {
