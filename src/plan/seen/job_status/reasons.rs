@@ -120,7 +120,7 @@ mod tests {
         let mut names = BTreeSet::new();
         ["drivers", "agent", "contract"].iter().for_each(|f| used(&root.join(f), &mut names));
         assert!(names.len() > 20, "{names:?}");
-        let source = include_str!("../../../names.rs");
+        let source = include_str!("../../../names/reason.rs");
         for name in names {
             let line = source.lines().find(|l| l.contains(&format!("pub const {name}: &str"))).unwrap();
             let value = line.split('"').nth(1).unwrap();
