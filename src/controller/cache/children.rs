@@ -5,7 +5,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::controller::cache::index::Indexed;
 use crate::names::label;
@@ -27,8 +27,9 @@ pub fn of_session(namespace: &str, uid: &str) -> String {
 }
 
 /// Key of an object whose label names a session.
-fn labelled(object: &impl kube::ResourceExt) -> Option<String> {
-    Some(of_session(&object.namespace()?, object.labels().get(label::SESSION_UID)?))
+fn labelled(metadata: &ObjectMeta) -> Option<String> {
+    let uid = metadata.labels.as_ref()?.get(label::SESSION_UID)?;
+    Some(of_session(metadata.namespace.as_deref()?, uid))
 }
 
 /// Key of Jobs of a namespace that write to claims or read them, and are not complete.
@@ -38,16 +39,16 @@ pub fn in_use(namespace: &str) -> String {
 
 /// Keys of a Job.
 pub fn keys_of_job(job: &Kept<Job>) -> Vec<String> {
-    let job = job.open();
-    let mut all: Vec<String> = labelled(&job).into_iter().collect();
-    let uses_claims = job.labels().get(label::STEP).is_some_and(|s| s == "restore" || s == "backup");
-    if uses_claims && !job_status::is_complete(&job) {
-        all.extend(job.namespace().map(|n| in_use(&n)));
+    let metadata = job.open_metadata();
+    let mut all: Vec<String> = labelled(&metadata).into_iter().collect();
+    let step = metadata.labels.as_ref().and_then(|l| l.get(label::STEP));
+    if step.is_some_and(|s| s == "restore" || s == "backup") && !job_status::is_complete(&job.open()) {
+        all.extend(metadata.namespace.map(|n| in_use(&n)));
     }
     all
 }
 
 /// Keys of a pod of a Job.
 pub fn keys_of_pod(pod: &Kept<Pod>) -> Vec<String> {
-    labelled(&pod.open()).into_iter().collect()
+    labelled(&pod.open_metadata()).into_iter().collect()
 }

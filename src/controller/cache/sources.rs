@@ -17,7 +17,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
@@ -31,7 +31,7 @@ use crate::controller::cache::slots::Slots;
 use crate::controller::cache::verdicts::Verdicts;
 use crate::controller::cache::{children, scope};
 use crate::names::{annotation, label};
-use crate::plan::seen::compact::Kept;
+use crate::plan::seen::compact::{Keep, Kept};
 
 /// An object that is triggered by many other objects is reconciled once for all triggers within this time.
 const TOGETHER: Duration = Duration::from_secs(2);
@@ -171,8 +171,8 @@ where
     let (jobs, changed_jobs) = changes::<Kept<Job>>(client, scope, config.clone(), children::keys_of_job, line_up);
     let (pods, changed_pods) = changes::<Kept<Pod>>(client, scope, config, children::keys_of_pod, |_, _| {});
     let queue = queue
-        .on(named(changed_jobs, |job| session_of(&job.open()).map(Asked::Again)))
-        .on(named(changed_pods, |pod| session_of(&pod.open()).map(Asked::Again)));
+        .on(named(changed_jobs, |job| session_of(job).map(Asked::Again)))
+        .on(named(changed_pods, |pod| session_of(pod).map(Asked::Again)));
     (queue, Children { jobs, pods })
 }
 
@@ -204,7 +204,8 @@ where
 }
 
 /// The session that a Job or a pod works for.
-fn session_of<K: Resource<DynamicType = ()>>(child: &impl ResourceExt) -> Option<ObjectRef<K>> {
-    let name = child.annotations().get(annotation::SESSION_NAME)?;
-    Some(ObjectRef::new(name).within(&child.namespace()?))
+fn session_of<K: Resource<DynamicType = ()>, C: Keep>(child: &Kept<C>) -> Option<ObjectRef<K>> {
+    let metadata = child.open_metadata();
+    let name = metadata.annotations.as_ref()?.get(annotation::SESSION_NAME)?;
+    Some(ObjectRef::new(name).within(metadata.namespace.as_deref()?))
 }

@@ -7,13 +7,14 @@
 //! kept: enough to report this, and to end what the object started. The same applies to large objects that are over.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use kube::core::object::{HasSpec, HasStatus};
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
@@ -130,6 +131,34 @@ enum Fault {
     UnreadableStatus,
 }
 
+/// An object that the API server returns. Fields that are not read are skipped: the managed fields are half of it.
+#[derive(Deserialize)]
+struct Returned {
+    metadata: Identity,
+    #[serde(default)]
+    spec: Value,
+    status: Option<Value>,
+}
+
+/// Metadata that is read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity {
+    name: Option<String>,
+    /// A seal may cover it.
+    generate_name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    finalizers: Option<Vec<String>>,
+    owner_references: Option<Vec<OwnerReference>>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
 /// An object as the store keeps it.
 #[derive(Clone, Debug)]
 pub struct Stored<K> {
@@ -144,16 +173,12 @@ pub struct Stored<K> {
 
 impl<K: UserKind> Stored<K> {
     /// The kept form of an object that the API server has returned.
-    fn of(mut object: Value) -> Result<Self, serde_json::Error> {
-        let mut metadata: ObjectMeta = serde_json::from_value(object["metadata"].take())?;
-        metadata.managed_fields = None;
-        metadata.annotations.iter_mut().for_each(|all| drop(all.remove(LAST_APPLIED)));
-        let status = object.as_object_mut().and_then(|o| o.remove("status"));
+    fn of(Returned { metadata, spec, status }: Returned) -> Self {
         let by_hand = !metadata.owner_references.iter().flatten().any(|o| o.controller == Some(true));
-        let (labels, annotations) = (metadata.labels.take(), metadata.annotations.take());
-        metadata = ObjectMeta {
+        let (labels, mut annotations) = (metadata.labels, metadata.annotations);
+        annotations.iter_mut().for_each(|all| drop(all.remove(LAST_APPLIED)));
+        let metadata = ObjectMeta {
             name: metadata.name,
-            // A seal may cover it.
             generate_name: metadata.generate_name,
             namespace: metadata.namespace,
             uid: metadata.uid,
@@ -164,8 +189,6 @@ impl<K: UserKind> Stored<K> {
             finalizers: metadata.finalizers,
             ..ObjectMeta::default()
         };
-        let spec = object.get_mut("spec").map(Value::take).unwrap_or_default();
-        drop(object);
         let mut body = json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": spec });
         let size = body.to_string().len();
         let mut fault = (size > OBJECT_BYTES).then_some(Fault::TooLarge(size));
@@ -190,8 +213,8 @@ impl<K: UserKind> Stored<K> {
             text = blank::<K>().to_string().into();
             fault = Some(Fault::Over);
         }
-        let status = status.filter(|s| !s.is_null()).map(|s| s.to_string().into());
-        Ok(Self { metadata, text, status, facts: Arc::new(facts), fault, kind: std::marker::PhantomData })
+        let status = status.map(|s| s.to_string().into());
+        Self { metadata, text, status, facts: Arc::new(facts), fault, kind: std::marker::PhantomData }
     }
 
     /// The object, defaulted, as far as it was kept.
@@ -311,7 +334,7 @@ fn read<K: UserKind>(metadata: &ObjectMeta, body: &Value, status: Option<&Value>
     };
     let (labels, annotations) = (object.meta_mut().labels.take(), object.meta_mut().annotations.take());
     *object.meta_mut() = ObjectMeta { labels, annotations, ..metadata.clone() };
-    match status.filter(|s| !s.is_null()).map(K::Status::deserialize).transpose() {
+    match status.map(K::Status::deserialize).transpose() {
         Ok(status) => *object.status_mut() = status,
         Err(_) => return (None, Some(Fault::UnreadableStatus)),
     }
@@ -320,21 +343,14 @@ fn read<K: UserKind>(metadata: &ObjectMeta, body: &Value, status: Option<&Value>
 
 impl<'de, K: UserKind> Deserialize<'de> for Stored<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::of(Value::deserialize(deserializer)?).map_err(D::Error::custom)
+        Returned::deserialize(deserializer).map(Self::of)
     }
 }
 
 impl<K: UserKind> From<K> for Stored<K> {
     fn from(object: K) -> Self {
-        // The metadata of an object that a type has serialized can be parsed.
-        Self::of(to_json(&object)).unwrap_or_else(|_| Self {
-            metadata: ObjectMeta::default(),
-            text: "{}".into(),
-            status: None,
-            facts: Arc::default(),
-            fault: None,
-            kind: std::marker::PhantomData,
-        })
+        #[allow(clippy::expect_used, reason = "a type has serialized it")]
+        Self::of(serde_json::from_value(to_json(&object)).expect("what a type writes, it reads"))
     }
 }
 

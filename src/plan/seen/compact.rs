@@ -89,6 +89,23 @@ impl<K: Keep> Kept<K> {
         object
     }
 
+    /// The metadata, as far as it was kept: cheaper than to open the object.
+    ///
+    /// # Panics
+    /// Never: the text was written by the type.
+    pub fn open_metadata(&self) -> ObjectMeta {
+        #[derive(Deserialize)]
+        struct Head {
+            metadata: ObjectMeta,
+        }
+        #[allow(clippy::expect_used, reason = "a type wrote it")]
+        let Head { mut metadata } = serde_json::from_str(&self.text).expect("what a type writes, it reads");
+        if self.metadata.labels.is_some() {
+            metadata.labels.clone_from(&self.metadata.labels);
+        }
+        metadata
+    }
+
     /// Bytes of what is kept.
     pub fn bytes(&self) -> usize {
         let labels = self.metadata.labels.iter().flatten();
