@@ -94,6 +94,7 @@ impl Pages {
         let _turn = self.turns.acquire().await;
         let (head, _) = request.into_parts();
         let path = head.uri.path().to_owned();
+        let list = path.clone();
         let mut limit = self.learn(|known| known.get(&path).map_or(asked, |known| asked.min(*known)));
         let read = async {
             loop {
@@ -115,7 +116,12 @@ impl Pages {
             }
         };
         let read = tokio::time::timeout(self.time, read).await;
-        read.unwrap_or_else(|_| Err(kube::Error::Service(TooSlow(self.time).into())))
+        read.unwrap_or_else(|_| {
+            // The API server may need the time for the size of the page.
+            let tried = self.learn(|known| known.get(&list).map_or(asked, |known| asked.min(*known)));
+            self.note(list, (tried / 4).max(1), asked);
+            Err(kube::Error::Service(TooSlow(self.time).into()))
+        })
     }
 
     fn note(&self, path: String, limit: u32, asked: u32) {
@@ -254,7 +260,31 @@ mod tests {
         for _ in 0..2 {
             assert!(api.list(&ListParams::default().limit(100)).await.is_err());
         }
-        assert_eq!(*asked.lock().unwrap(), [100, 25, 25]);
+        assert_eq!(*asked.lock().unwrap(), [100, 25, 6]);
+    }
+
+    /// The API server may need longer to build a page than the operator waits.
+    #[tokio::test]
+    async fn a_page_that_does_not_come_in_time_is_smaller_the_next_time() {
+        let asked = Asked::default();
+        let heard = asked.clone();
+        let slow = move |request: Request<Body>| {
+            let limit = limit_of(request.uri()).expect("a list by pages");
+            heard.lock().unwrap().push(limit);
+            async move {
+                if limit > 10 {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, kube::Error>(Response::new(Body::from(r#"{"metadata":{},"items":[]}"#.as_bytes().to_vec())))
+            }
+        };
+        let client = within(&Client::new(tower::service_fn(slow), "n"), Duration::from_millis(50));
+        let api = Api::<ConfigMap>::namespaced(client, "n");
+        let page = ListParams::default().limit(100);
+        assert!(api.list(&page).await.is_err());
+        assert!(api.list(&page).await.is_err());
+        api.list(&page).await.unwrap();
+        assert_eq!(*asked.lock().unwrap(), [100, 25, 6]);
     }
 
     #[tokio::test]
