@@ -83,9 +83,22 @@ where
             }
         };
         let (indexed, changes) = sources::changes(&self.client, &self.scope, self.config.clone(), self.keys, hear);
+        let guard = Unfilled(self.filled.clone());
         // A change triggers no reconcile: an object that waits is requeued anyway.
-        let task = tokio::spawn(changes.for_each(async |_| {}));
+        let task = tokio::spawn(async move {
+            let _guard = guard;
+            changes.for_each(async |_| {}).await;
+        });
         (indexed, task)
+    }
+}
+
+/// When the watch ends, which only a defect does, the store is not read any more.
+struct Unfilled(Sender<bool>);
+
+impl Drop for Unfilled {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
     }
 }
 
