@@ -35,6 +35,11 @@ pub struct Webhook {
 
 impl Webhook {
     pub async fn install(cluster: &Cluster) -> Self {
+        Self::install_through(cluster, Path::new(&std::env::var("KUBECONFIG").unwrap())).await
+    }
+
+    /// Like [`Self::install`], where the operator has the rights of this kubeconfig.
+    pub async fn install_through(cluster: &Cluster, kubeconfig: &Path) -> Self {
         let state = std::env::var("LIFEBOAT_CLUSTER_STATE").expect("make test-api names the cluster's state folder");
         let state = fs::read_to_string(Path::new(&state).join("cluster.json")).unwrap();
         let state: Value = serde_json::from_str(&state).unwrap();
@@ -62,9 +67,9 @@ impl Webhook {
             }
             cluster.apply(configuration).await.unwrap();
         }
-        let operator = Operator::start_in(
+        let operator = Operator::start_through(
             cluster,
-            "test",
+            kubeconfig,
             &[
                 "--webhook",
                 "true",

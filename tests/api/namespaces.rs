@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::backups;
@@ -22,6 +23,17 @@ fn rights(cluster: &Cluster, namespaces: [&str; 2]) -> Vec<Value> {
     all.retain(|o| kinds.contains(&o["kind"].as_str().unwrap()));
     assert_eq!(all.len(), 11, "account, three ClusterRoles, their binding, three Roles, their bindings");
     all
+}
+
+/// The same objects in another namespace.
+fn of_another(all: &[Value], namespace: &str, other: &str) -> Vec<Value> {
+    let moved = |o: &Value| {
+        let mut o = o.clone();
+        assert_eq!(o["metadata"]["namespace"], namespace);
+        o["metadata"]["namespace"] = other.into();
+        o
+    };
+    all.iter().map(moved).collect()
 }
 
 async fn give(cluster: &Cluster, rights: &[Value]) {
@@ -134,9 +146,9 @@ async fn it_works_with_the_roles_of_the_chart_and_touches_no_other_namespace() {
 
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
-async fn it_waits_for_rights_in_a_namespace_and_not_for_one_that_does_not_exist() {
+async fn a_namespace_without_rights_or_that_does_not_exist_holds_no_other_up() {
     let cluster = Cluster::enter().await;
-    let ns = cluster.namespace("granted").await;
+    let (ns, closed) = (cluster.namespace("granted").await, cluster.namespace("closed").await);
     // Named after a namespace that belongs only to this test.
     let late = format!("late-{}", cluster.home);
     let all = rights(&cluster, [&ns, &late]);
@@ -145,7 +157,12 @@ async fn it_waits_for_rights_in_a_namespace_and_not_for_one_that_does_not_exist(
         assert!(!of.is_empty());
         of
     };
-    let everywhere: Vec<Value> = all.iter().filter(|o| o["metadata"].get("namespace").is_none()).cloned().collect();
+    let mut everywhere: Vec<Value> = all.iter().filter(|o| o["metadata"].get("namespace").is_none()).cloned().collect();
+    for rule in everywhere.iter_mut().filter_map(|o| o.get_mut("rules")?.as_array_mut()).flatten() {
+        if rule["resources"] == json!(["namespaces"]) {
+            rule["resourceNames"].as_array_mut().unwrap().push(closed.as_str().into());
+        }
+    }
     give(&cluster, &everywhere).await;
     give(&cluster, &is_in(&cluster.home)).await;
     may_read(&cluster, &[]).await;
@@ -162,12 +179,30 @@ async fn it_waits_for_rights_in_a_namespace_and_not_for_one_that_does_not_exist(
     .await;
     assert!(!operator.leads().await);
 
-    // The existing namespace is enough.
+    // One namespace with rights is enough.
     give(&cluster, &is_in(&ns)).await;
     operator.leads_within(SOON).await;
-    ground(&cluster, &ns, &["a"], &[]).await;
-    cluster.apply(&session(&ns, &target("PersistentVolumeClaim", "a"))).await.unwrap();
+    for namespace in [&ns, &closed] {
+        ground(&cluster, namespace, &["a"], &["web"]).await;
+    }
+    cluster.apply(&session(&ns, &target("Deployment", "web"))).await.unwrap();
     jobs::of_step(&cluster, &ns, "preflight").await;
+    let repo = json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository",
+        "metadata": { "name": "repo", "namespace": closed } });
+    let all = json!({ "spec": { "usagePolicy": { "allowedNamespaces": { "from": "All" } } } });
+    cluster.patch(&repo, all).await.unwrap();
+    let mut beyond = session(&ns, &target("PersistentVolumeClaim", "a"));
+    beyond["metadata"]["name"] = "beyond".into();
+    beyond["spec"]["repository"]["namespace"] = closed.as_str().into();
+    cluster.apply(&beyond).await.unwrap();
+    let told = cluster.until(&beyond, "told", |o| condition(o, "RepositoryFound").0 == "Unknown").await;
+    assert!(message(&told, "Ready").contains(&format!("no right to read namespace {closed}")), "{told:#}");
+    // The operator begins in the namespace when it has the rights.
+    cluster.apply(&session(&closed, &target("PersistentVolumeClaim", "a"))).await.unwrap();
+    let rights = of_another(&is_in(&ns), &ns, &closed);
+    give(&cluster, &rights).await;
+    jobs::of_step_within(&cluster, &closed, "preflight", TAKEN_UP).await;
+    jobs::of_step_within(&cluster, &ns, "preflight", TAKEN_UP).await;
     // The operator starts to work in the other namespace when it exists.
     cluster.ensure_namespace(&late).await;
     give(&cluster, &is_in(&late)).await;
@@ -180,9 +215,13 @@ async fn it_waits_for_rights_in_a_namespace_and_not_for_one_that_does_not_exist(
 #[ignore = "needs an API server: make test-api"]
 async fn its_webhooks_are_asked_about_its_namespaces_alone() {
     let cluster = Cluster::enter().await;
-    let ns = cluster.namespace("asked").await;
+    let (home, ns) = (cluster.namespace("home").await, cluster.namespace("asked").await);
     let other = cluster.namespace_of_others("unasked").await;
-    let webhook = Webhook::install(&cluster).await;
+    give(&cluster, &rights(&cluster, [&home, &ns])).await;
+    may_read(&cluster, &[&home, &ns]).await;
+    drop(fs::remove_file(Operator::log("test")));
+    let folder = tempfile::tempdir().unwrap();
+    let webhook = Webhook::install_through(&cluster, &as_account(&cluster, folder.path())).await;
     let wrong = |ns: &str| {
         let mut object = session(ns, &target("PersistentVolumeClaim", "a"));
         object["spec"]["target"]["rules"] = json!([{ "paths": ["relative"] }]);
@@ -199,5 +238,111 @@ async fn its_webhooks_are_asked_about_its_namespaces_alone() {
     let made = cluster.apply(&beyond).await.unwrap();
     let told = cluster.until(&made, "told", |o| condition(o, "RepositoryFound").0 == "Unknown").await;
     assert!(message(&told, "RepositoryFound").contains(&format!("namespace {other} is not among those")), "{told:#}");
+    // The webhook seals what runs code, and the operator believes the seal.
+    ground(&cluster, &ns, &["b"], &[]).await;
+    let mut sealed = session(&ns, &target("PersistentVolumeClaim", "b"));
+    sealed["metadata"]["name"] = "sealed".into();
+    sealed["spec"]["runtimeSettings"] = json!({ "container": { "env": [{ "name": "A", "value": "b" }] } });
+    cluster.apply(&sealed).await.unwrap();
+    jobs::of_step(&cluster, &ns, "preflight").await;
+    let log = fs::read_to_string(Operator::log("test")).unwrap();
+    assert!(log.contains("leading") && !log.to_lowercase().contains("forbidden"), "{log}");
     webhook.remove(&cluster).await;
+}
+
+/// A Repository in a namespace that the operator watches, and one elsewhere, with the same data.
+async fn sharing(cluster: &Cluster, watched: &str, other: &str) -> Value {
+    let repository = |ns: &str| {
+        json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository",
+            "metadata": { "name": "shared", "namespace": ns },
+            "spec": { "wipeOut": ns == watched, "backend": { "storageSecretName": "secret",
+                "s3": { "endpoint": "http://store.invalid", "bucket": watched, "prefix": "demo" } } } })
+    };
+    cluster.apply(&repository(watched)).await.unwrap();
+    let elsewhere = cluster.apply(&repository(other)).await.unwrap();
+    let opened = json!({ "status": { "firstBackupTime": "2026-11-01T00:00:00Z" } });
+    let api = cluster.api_of(&elsewhere);
+    api.patch_status("shared", &PatchParams::default(), &Patch::Merge(&opened)).await.unwrap();
+    repository(watched)
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn it_removes_no_data_of_a_repository_that_it_does_not_watch() {
+    let cluster = Cluster::enter().await;
+    let (home, ns) = (cluster.namespace("home").await, cluster.namespace("wiped").await);
+    let other = cluster.namespace_of_others("sharing").await;
+    let mut all = rights(&cluster, [&home, &ns]);
+    give(&cluster, &all).await;
+    may_read(&cluster, &[&home, &ns]).await;
+    for namespace in [&ns, &other] {
+        ground(&cluster, namespace, &[], &[]).await;
+    }
+    let mine = sharing(&cluster, &ns, &other).await;
+    let folder = tempfile::tempdir().unwrap();
+    let _operator = Operator::through(&cluster, &as_account(&cluster, folder.path())).await;
+    cluster.until(&mine, "held", jobs::is_held).await;
+    cluster.delete(&mine).await;
+    let is_refused = |o: &Value| condition(o, "Stalled") == ("True", "DataShared");
+    let told = cluster.until(&mine, "refused", is_refused).await;
+    assert!(message(&told, "Ready").contains("a Repository of another namespace: the same bucket"), "{told:#}");
+    // Without the right to list them all, nothing is known of the others.
+    let role = all
+        .iter_mut()
+        .find(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == format!("lifeboat.{}", cluster.home));
+    let role = role.unwrap();
+    let across = |rule: &Value| rule["resources"] == json!(["repositories"]) && rule["verbs"] == json!(["list"]);
+    let rules = role["rules"].as_array_mut().unwrap();
+    let before = rules.len();
+    rules.retain(|r| !across(r));
+    assert_eq!(rules.len(), before - 1);
+    cluster.patch(role, json!({ "rules": role["rules"] })).await.unwrap();
+    let told = cluster.until(&mine, "refused still", |o| message(o, "Ready").contains("may not list those")).await;
+    assert!(is_refused(&told) && message(&told, "Ready").contains("forbidden"), "{told:#}");
+    assert!(jobs::all(&cluster, &ns).await.iter().all(|j| !j.metadata.name.as_deref().unwrap().contains("wipe")));
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_namespace_that_loses_its_role_while_it_is_deleted_loses_the_finalizers_too() {
+    let cluster = Cluster::enter().await;
+    let (home, ns) = (cluster.namespace("home").await, cluster.namespace("ending").await);
+    let all = rights(&cluster, [&home, &ns]);
+    give(&cluster, &all).await;
+    may_read(&cluster, &[&home, &ns]).await;
+    ground(&cluster, &ns, &["a", "b"], &["web"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let _operator = Operator::through(&cluster, &as_account(&cluster, folder.path())).await;
+    // A restore that has scaled its workload, a backup at work, and the Repository that they use.
+    let run = session(&ns, &target("Deployment", "web"));
+    cluster.apply(&run).await.unwrap();
+    jobs::succeed(&cluster, &ns, "preflight").await;
+    jobs::of_step(&cluster, &ns, "restore/0/web").await;
+    cluster.apply(&backups::configuration(&ns, json!({}))).await.unwrap();
+    let backup = backups::session(&ns, "by-hand");
+    cluster.apply(&backup).await.unwrap();
+    jobs::succeed(&cluster, &ns, "prepare").await;
+    jobs::of_step(&cluster, &ns, "backup/").await;
+    let repo = json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository",
+        "metadata": { "name": "repo", "namespace": ns } });
+    for object in [&run, &repo] {
+        cluster.until(object, "held", jobs::is_held).await;
+    }
+    // The namespace controller, which is not here, deletes in any order: here the rights go first.
+    cluster.delete(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": ns } })).await;
+    for object in all.iter().filter(|o| o["metadata"]["namespace"] == ns.as_str()) {
+        cluster.delete(object).await;
+    }
+    for (version, kind) in
+        [("batch/v1", "Job"), ("apps/v1", "Deployment"), ("v1", "PersistentVolumeClaim"), ("v1", "Secret")]
+    {
+        let api = cluster.api(version, kind, &ns);
+        api.delete_collection(&DeleteParams::background(), &ListParams::default()).await.unwrap();
+    }
+    for object in [&backup, &run, &repo] {
+        cluster.delete(object).await;
+    }
+    for object in [&run, &backup, &repo] {
+        cluster.until(object, "gone", Value::is_null).await;
+    }
 }

@@ -211,6 +211,8 @@ async fn data_goes_on_request_and_never_anothers() {
     let mut mine = repo(&ns);
     mine["metadata"]["name"] = "mine".into();
     mine["spec"]["wipeOut"] = true.into();
+    // The operator also asks for Repositories of other tests.
+    mine["spec"]["backend"]["s3"]["bucket"] = ns.as_str().into();
     mine["spec"]["backend"]["s3"]["prefix"] = "demo".into();
     let mut other = mine.clone();
     other["metadata"]["name"] = "other".into();

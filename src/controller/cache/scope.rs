@@ -1,13 +1,14 @@
 //! The namespaces that the operator works in: all namespaces, or the configured ones.
 //!
 //! With configured namespaces, the operator has rights in those only, so each namespace is watched separately. Readers
-//! of the watches still receive one list and one stream of changes. A namespace that does not exist delays nothing: it
-//! has no objects. The operator waits for a namespace that exists and may not be read, because decisions need all users
-//! of a Repository.
+//! of the watches still receive one list and one stream of changes. A namespace that does not exist, or may not be read,
+//! delays nothing: it counts as empty. Anyone who administrates a namespace can take the operator's rights away there,
+//! and this must not hold up the others. What would be dangerous without all objects, namely to remove data, is asked
+//! of the API server for all namespaces.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
@@ -15,7 +16,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -24,7 +25,7 @@ use tracing::warn;
 
 use crate::controller::cache::budget::{Budget, Counted};
 
-/// Interval between checks whether a namespace exists by now.
+/// Interval between checks whether a namespace exists, or may be read, by now.
 const COMES: Duration = Duration::from_secs(10);
 /// Events of a watch that are parsed before those before them were handled.
 const AHEAD: usize = 64;
@@ -42,7 +43,11 @@ pub fn parse(text: &str) -> Result<String, String> {
 
 /// Namespaces; an empty list stands for all namespaces.
 #[derive(Clone, Debug, Default)]
-pub struct Scope(Arc<[String]>);
+pub struct Scope {
+    names: Arc<[String]>,
+    /// Kinds that the operator may not read, with the namespace.
+    refused: Arc<Mutex<BTreeSet<(String, String)>>>,
+}
 
 impl Scope {
     /// A scope of these namespaces, or of all namespaces if `names` is empty.
@@ -50,21 +55,24 @@ impl Scope {
         names.retain(|n| !n.is_empty());
         names.sort();
         names.dedup();
-        Self(names.into())
+        Self { names: names.into(), refused: Arc::default() }
     }
 
     /// The namespaces; empty when all namespaces are meant.
     pub fn names(&self) -> &[String] {
-        &self.0
+        &self.names
     }
 
     /// Whether the operator works in a namespace.
     pub fn has(&self, namespace: &str) -> bool {
-        self.0.is_empty() || self.0.iter().any(|n| n == namespace)
+        self.names.is_empty() || self.names.iter().any(|n| n == namespace)
     }
 
     /// Why an object of this namespace is not looked up; `None` where it is.
     pub fn outside(&self, namespace: &str) -> Option<String> {
+        if self.is_refused(namespace) {
+            return Some(format!("this Lifeboat has no right to read namespace {namespace}"));
+        }
         (!self.has(namespace)).then(|| {
             format!(
                 "namespace {namespace} is not among those that this Lifeboat watches (--watch-namespaces, watchNamespaces of the chart)"
@@ -72,15 +80,34 @@ impl Scope {
         })
     }
 
+    /// Whether the operator may not read a namespace that it works in, so that the watches have nothing of it.
+    pub fn is_refused(&self, namespace: &str) -> bool {
+        self.refused().iter().any(|(of, _)| of == namespace)
+    }
+
+    /// Records whether the operator may read a kind in a namespace.
+    fn note(&self, namespace: &str, kind: &str, is_refused: bool) {
+        let of = (namespace.to_owned(), kind.to_owned());
+        if is_refused {
+            self.refused().insert(of)
+        } else {
+            self.refused().remove(&of)
+        };
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// API clients for all objects of a kind: one, or one for each namespace.
     pub fn apis<K>(&self, client: &Client) -> Vec<Api<K>>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        if self.0.is_empty() {
+        if self.names.is_empty() {
             return vec![Api::all(client.clone())];
         }
-        self.0.iter().map(|n| Api::namespaced(client.clone(), n)).collect()
+        self.names.iter().map(|n| Api::namespaced(client.clone(), n)).collect()
     }
 }
 
@@ -141,12 +168,19 @@ impl Place for ClusterResourceScope {
 enum Heard<K> {
     Event(Event<K>),
     Failed(watcher::Error),
+    /// The operator may not watch its namespace, which exists. The watch tries again.
+    Refused(watcher::Error),
     /// Its namespace does not exist.
     Absent,
 }
 
 /// The changes of a kind, from all of its watches, as one stream. `store` is the store that follows them.
-pub fn events<K>(client: &Client, parts: Vec<Part<K>>, store: Store<K>) -> BoxStream<'static, watcher::Result<Event<K>>>
+pub fn events<K>(
+    client: &Client,
+    scope: &Scope,
+    parts: Vec<Part<K>>,
+    store: Store<K>,
+) -> BoxStream<'static, watcher::Result<Event<K>>>
 where
     K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -155,22 +189,22 @@ where
     for part in parts {
         let mut budget = Budget::default();
         let all = watcher(part.api, part.config).default_backoff().map_ok(move |event| budget.on_event(event));
-        let all = in_a_task(all);
-        let Some(name) = part.namespace else { return all.boxed() };
+        let Some(name) = part.namespace else { return in_a_task(all).boxed() };
         let (index, client, of) = (names.len(), client.clone(), name.clone());
         let heard = all.flat_map(move |result| match result {
             Ok(event) => stream::iter([Heard::Event(event)]).boxed(),
             Err(error) if is_refused(&error) => refused(client.clone(), of.clone(), error),
             Err(error) => stream::iter([Heard::Failed(error)]).boxed(),
         });
-        streams.push(heard.map(move |heard| (index, heard)).boxed());
+        streams.push(in_a_task(heard).map(move |heard| (index, heard)).boxed());
         names.push(name);
     }
-    let mut whole = Whole::new(names);
+    let mut whole = Whole::new(scope.clone(), names);
     let one = stream::select_all(streams).flat_map(move |(index, heard)| {
         stream::iter(match heard {
             Heard::Event(event) => whole.on_event(index, event, &store).into_iter().map(Ok).collect(),
             Heard::Absent => whole.absent(index, &store).into_iter().map(Ok).collect(),
+            Heard::Refused(error) => [Err(error)].into_iter().chain(whole.refused(index).into_iter().map(Ok)).collect(),
             Heard::Failed(error) => vec![Err(error)],
         })
     });
@@ -211,7 +245,7 @@ fn is_refused(error: &watcher::Error) -> bool {
 }
 
 /// Handles a forbidden watch: rights in a namespace are deleted with it. While the namespace does not exist, the watch
-/// is not retried.
+/// is not retried; otherwise it is retried at an interval.
 fn refused<K: Send + 'static>(
     client: Client,
     namespace: String,
@@ -219,13 +253,13 @@ fn refused<K: Send + 'static>(
 ) -> BoxStream<'static, Heard<K>> {
     enum Step {
         Ask(watcher::Error),
+        Pause,
         Wait,
-        Over,
     }
     stream::unfold((Step::Ask(error), client, namespace), |(step, client, namespace)| async move {
         match step {
             Step::Ask(error) if is_there(&client, &namespace).await => {
-                Some((Heard::Failed(error), (Step::Over, client, namespace)))
+                Some((Heard::Refused(error), (Step::Pause, client, namespace)))
             }
             Step::Ask(_) => Some((Heard::Absent, (Step::Wait, client, namespace))),
             Step::Wait => {
@@ -234,7 +268,11 @@ fn refused<K: Send + 'static>(
                 }
                 None
             }
-            Step::Over => None,
+            // The backoff of the watch itself begins anew with each try.
+            Step::Pause => {
+                tokio::time::sleep(COMES).await;
+                None
+            }
         }
     })
     .boxed()
@@ -242,6 +280,7 @@ fn refused<K: Send + 'static>(
 
 /// Merges several lists into one, and then their changes into one stream.
 struct Whole<K> {
+    scope: Scope,
     parts: Vec<Of<K>>,
     is_listed: bool,
 }
@@ -258,9 +297,9 @@ struct Of<K> {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
-    fn new(names: Vec<String>) -> Self {
+    fn new(scope: Scope, names: Vec<String>) -> Self {
         let of = |name| Of { name, coming: HashMap::new(), listed: None, again: HashSet::new() };
-        Self { parts: names.into_iter().map(of).collect(), is_listed: false }
+        Self { scope, parts: names.into_iter().map(of).collect(), is_listed: false }
     }
 
     /// Events to pass on for an event: none until all namespaces are listed. After that no list is passed on, because
@@ -268,6 +307,9 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
     fn on_event(&mut self, index: usize, event: Event<K>, store: &Store<K>) -> Vec<Event<K>> {
         let is_listed = self.is_listed;
         let Some(part) = self.parts.get_mut(index) else { return vec![] };
+        if matches!(event, Event::InitDone) {
+            self.scope.note(&part.name, &K::kind(&()), false);
+        }
         match event {
             Event::Init => {
                 part.coming.clear();
@@ -275,7 +317,9 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
             }
             Event::InitApply(object) if is_listed => {
                 part.again.insert(object.name_any());
-                return vec![Event::Apply(object)];
+                let before = store.get(&ObjectRef::from_obj(&object)).filter(|before| before.uid() != object.uid());
+                let gone = before.map(|before| Event::Delete(K::clone(&before)));
+                return gone.into_iter().chain([Event::Apply(object)]).collect();
             }
             Event::InitDone if is_listed => {
                 let again = std::mem::take(&mut part.again);
@@ -303,6 +347,17 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
             return gone.into_iter().map(|o| Event::Delete(K::clone(&o))).collect();
         }
         part.listed = Some(HashMap::new());
+        self.list()
+    }
+
+    /// A namespace that the operator may not read holds nothing up: it counts as empty until it may be read. Objects
+    /// that are known already stay.
+    fn refused(&mut self, index: usize) -> Vec<Event<K>> {
+        let Some(part) = self.parts.get_mut(index).filter(|p| !self.is_listed && p.listed.is_none()) else {
+            return vec![];
+        };
+        part.listed = Some(HashMap::new());
+        self.scope.note(&part.name, &K::kind(&()), true);
         self.list()
     }
 

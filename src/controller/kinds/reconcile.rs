@@ -7,8 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource as _, ResourceExt as _};
 use tracing::{debug, warn};
 
 use crate::controller::apply::counters::{Measured, Reconciled};
@@ -18,13 +20,15 @@ use crate::controller::apply::objects::{Applied, Refused};
 use crate::controller::cache::children::Children;
 use crate::controller::cache::queue::Requeue;
 use crate::controller::cache::read_your_writes::LAG;
+use crate::controller::cache::scope;
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::cache::stores::Stores;
 use crate::controller::cache::verdicts::Busy;
 use crate::controller::kinds::context::Context;
 use crate::controller::kinds::large_objects::Crowded;
 use crate::controller::observe::errors::Error as Unseen;
-use crate::plan::effects::Plan;
+use crate::names::FINALIZER;
+use crate::plan::effects::{FinalizerChange, Plan};
 
 /// Maximum rounds of one reconcile. A round that writes an intent is followed by a round that acts on it. A
 /// three-host restore takes four rounds at most, and an endless loop would be a defect.
@@ -126,7 +130,33 @@ pub trait Planned: UserKind + kube::Resource<Scope = NamespaceResourceScope> {
 /// The API server could not be reached or refused a write; the reconcile is retried.
 pub async fn reconcile<K: Planned>(object: Arc<Stored<K>>, ctx: Arc<Context>) -> Result<Requeue, Error> {
     let children = K::children(&ctx.reads.stores);
-    measured(&ctx, object.as_ref(), Some(children), Box::pin(look(object.as_ref(), &ctx))).await
+    let done = measured(&ctx, object.as_ref(), Some(children), Box::pin(look(object.as_ref(), &ctx))).await;
+    match done {
+        Err(Error::Kube(error)) if scope::is_forbidden(&error) && is_lost(&ctx, object.as_ref()).await => {
+            let namespace = object.namespace().unwrap_or_default();
+            warn!(kind = %K::kind(&()), namespace, name = object.name_any(), "the namespace is being deleted, and the rights in it are gone: only the finalizer is removed");
+            objects::finalizer(&ctx.writes, object.as_ref(), &namespace, FinalizerChange::Remove).await?;
+            Ok(Requeue::OnChange)
+        }
+        done => done,
+    }
+}
+
+/// Whether an object is deleted with its namespace, whose Role was deleted before the object. Nothing in the namespace
+/// can be stopped or scaled back then, and all of it goes.
+async fn is_lost<K: Planned>(ctx: &Context, object: &Stored<K>) -> bool {
+    let (client, namespace) = (ctx.reads.client.clone(), object.namespace().unwrap_or_default());
+    let is_held = object.finalizers().iter().any(|f| f == FINALIZER);
+    if object.meta().deletion_timestamp.is_none() || !is_held {
+        return false;
+    }
+    let ends = Api::<Namespace>::all(client.clone()).get_metadata(&namespace).await;
+    let ends = ends.is_ok_and(|n| n.metadata.deletion_timestamp.is_some());
+    let one = ListParams::default().limit(1);
+    ends && Api::<Stored<K>>::namespaced(client, &namespace)
+        .list_metadata(&one)
+        .await
+        .is_err_and(|error| scope::is_forbidden(&error))
 }
 
 async fn look<K: Planned>(object: &Stored<K>, ctx: &Context) -> Result<Requeue, Error> {

@@ -3,11 +3,14 @@
 //!
 //! Users of other namespaces learn no more about a Repository here than its owner would tell them.
 
-use kube::ResourceExt as _;
+use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt as _};
 
 use crate::api::Repository;
 use crate::api::common::RepositoryRef;
+use crate::api::repository::Backend;
+use crate::controller::cache::pages::{self, PAGE};
 use crate::controller::cache::stored::Stored;
 use crate::controller::observe::errors::{Error, plain};
 use crate::controller::observe::reads::Reads;
@@ -107,35 +110,65 @@ pub async fn surroundings(
         waiting: 0,
         at_work: 0,
         slots: None,
-        shares_data_with: shares_data_with(reads, run),
+        shares_data_with: shares_data_with(reads, run).await,
         job_defaults: namespace::job_defaults(reads, &setup.job_defaults, &run.id.namespace).await?,
         namespace_ends: run.id.deleting && namespace_ends(reads, &run.id.namespace).await,
     })
 }
 
-/// Another Repository whose data could be the same. A Repository that is itself being wiped out protects nothing.
-/// Neither does a Repository of another namespace through which that store was never opened: any user can name a
-/// bucket. Repositories of other namespaces are not named.
-fn shares_data_with(reads: &Reads, run: &RepositoryRun) -> Option<String> {
-    // Asked only if data is to be removed, because the check reads all Repositories.
+/// Another Repository whose data could be the same. Asked only if data is to be removed, because the check reads all
+/// Repositories. Those that are not watched are asked of the API server; without an answer no data is removed.
+async fn shares_data_with(reads: &Reads, run: &RepositoryRun) -> Option<String> {
     let mine = run.spec.backend.as_ref().filter(|_| run.id.deleting)?;
+    let watched = sharing(run, mine, reads.stores.repositories.store.state().iter().map(AsRef::as_ref));
+    if watched.is_some() || run.spec.wipe_out != Some(true) || reads.stores.scope.names().is_empty() {
+        return watched;
+    }
+    let api = Api::<Stored<Repository>>::all(reads.client.clone());
+    let mut next = Some(ListParams::default().limit(PAGE));
+    while let Some(page) = next {
+        let answer = match api.list(&page).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                return Some(format!(
+                    "a Repository of a namespace that this Lifeboat does not watch, and it may not list those: {}",
+                    plain(&error)
+                ));
+            }
+        };
+        let found = sharing(run, mine, answer.items.iter());
+        if found.is_some() {
+            return found;
+        }
+        next = pages::after(page, &answer.metadata);
+    }
+    None
+}
+
+/// The Repository among these whose data could be the same. A Repository that is itself being wiped out protects
+/// nothing. Neither does a Repository of another namespace through which that store was never opened: any user can name
+/// a bucket. Repositories of other namespaces are not named.
+fn sharing<'a>(
+    run: &RepositoryRun,
+    mine: &Backend,
+    all: impl Iterator<Item = &'a Stored<Repository>>,
+) -> Option<String> {
     // The place of a Repository that is not kept whole is unknown.
     let is_near = |namespace: Option<String>| namespace.as_ref() == Some(&run.id.namespace);
     let unknown = |r: &Stored<Repository>| !r.is_whole() && is_near(r.namespace());
     let goes = |r: &Repository| r.metadata.deletion_timestamp.is_some() && r.spec.wipe_out == Some(true);
     let same = |r: &Repository| r.spec.backend.as_ref().is_some_and(|b| backend::could_share_data(mine, b));
     let counts = |r: &Repository| is_near(r.namespace()) || known::has_been_opened(&r.spec, r.status.as_ref());
-    let others = reads.stores.repositories.store.state_filter(|r| r.uid().as_ref() != Some(&run.id.uid));
+    let others: Vec<&Stored<Repository>> = all.filter(|r| r.uid().as_ref() != Some(&run.id.uid)).collect();
     if let Some(other) = others.iter().find(|r| unknown(r)) {
         return Some(format!("Repository {}/{}", run.id.namespace, other.name_any()));
     }
     let others: Vec<Repository> =
         others.iter().map(|r| r.open()).filter(|r| !goes(r) && same(r) && counts(r)).collect();
-    let near = others
-        .iter()
-        .filter(|r| is_near(r.namespace()))
-        .map(|r| format!("Repository {}/{}", run.id.namespace, r.name_any()));
-    near.min().or_else(|| others.first().map(|_| "a Repository of another namespace".to_owned()))
+    let near = others.iter().filter(|r| is_near(r.namespace()));
+    let near = near.map(|r| format!("Repository {}/{}", run.id.namespace, r.name_any()));
+    let far = || others.first().map(|_| "a Repository of another namespace".to_owned());
+    near.min().or_else(far).map(|other| format!("{other}: the same bucket, and one prefix within the other"))
 }
 
 /// Whether a namespace is being deleted; `false` if that is unknown, which delays nothing that would otherwise go.

@@ -227,25 +227,37 @@ async fn lead(
 }
 
 /// Waits until the API server serves the operator's kinds, which may be installed after the operator, and until the
-/// operator may read them in each namespace that exists.
+/// operator may read at least one of its namespaces. A namespace whose rights are missing does not hold up the others.
 async fn definitions(client: &Client, scope: &Scope, readiness: &Readiness) {
     let params = kube::api::ListParams::default().limit(1);
-    for api in scope.apis::<RestoreSession>(client) {
-        let namespace = api.namespace().unwrap_or_default().to_owned();
-        while let Err(cause) = api.list_metadata(&params).await {
-            if namespace.is_empty() || !scope::is_forbidden(&cause) {
-                error!(%cause, "the custom resource definitions are not served yet; install them from crds/");
-            } else if scope::is_there(client, &namespace).await {
-                readiness.lacks(RIGHTS);
-                error!(%cause, namespace, "no right to read a namespace of --watch-namespaces; the chart makes Roles for those of watchNamespaces");
-            } else {
+    loop {
+        let (mut is_served, mut refused, mut readable) = (true, false, false);
+        for api in scope.apis::<RestoreSession>(client) {
+            let namespace = api.namespace().unwrap_or_default().to_owned();
+            match api.list_metadata(&params).await {
+                Ok(_) => readable = true,
+                Err(cause) if namespace.is_empty() || !scope::is_forbidden(&cause) => {
+                    is_served = false;
+                    error!(%cause, "the custom resource definitions are not served yet; install them from crds/");
+                    break;
+                }
+                Err(cause) if scope::is_there(client, &namespace).await => {
+                    refused = true;
+                    error!(%cause, namespace, "no right to read a namespace of --watch-namespaces; the chart makes Roles for those of watchNamespaces");
+                }
                 // The watches of the missing namespace report it, and begin once the namespace exists.
-                break;
+                Err(_) => {}
             }
-            tokio::time::sleep(Duration::from_secs(2)).await;
         }
-        readiness.found(RIGHTS);
+        if is_served && (readable || !refused) {
+            break;
+        }
+        if is_served {
+            readiness.lacks(RIGHTS);
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
     }
+    readiness.found(RIGHTS);
     readiness.found(DEFINITIONS);
 }
 

@@ -106,9 +106,7 @@ fn is_stalled(list: &[Condition], why: &str) -> bool {
 fn wipe(pass: &mut Pass<'_>) {
     let keep = KEEP;
     if let Some(other) = &pass.seen.shares_data_with {
-        let text = format!(
-            "The data is not removed, because it is, or could be, that of {other}: the same bucket, and one prefix within the other. {keep}"
-        );
+        let text = format!("The data is not removed, because it is, or could be, that of {other}. {keep}");
         is_stopped(pass);
         pass.plan.look_again(LOOK_AGAIN);
         return hold(pass, Health::Stalled, reason::DATA_SHARED, &text);

@@ -22,7 +22,7 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let (store, writer) = reflector::store();
-        Self { whole: Whole::new(vec!["a".into(), "b".into()]), store, writer, told: 0 }
+        Self { whole: Whole::new(Scope::default(), vec!["a".into(), "b".into()]), store, writer, told: 0 }
     }
 
     fn follow(&mut self, events: Vec<Event<ConfigMap>>) {
@@ -55,6 +55,13 @@ impl Site {
 
 fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|n| (*n).to_owned()).collect()
+}
+
+#[tokio::test]
+#[should_panic(expected = "a defect")]
+async fn a_panic_in_the_task_of_a_watch_is_not_swallowed() {
+    let all = stream::iter([1, 2]).map(|n| if n == 2 { panic!("a defect") } else { n });
+    assert_eq!(in_a_task(all).collect::<Vec<i32>>().await, [1]);
 }
 
 #[test]
@@ -94,6 +101,47 @@ fn a_namespace_that_does_not_exist_holds_nobody_up_and_is_listed_when_it_comes()
     // The namespace disappears while the watch is down.
     site.absent(1);
     assert_eq!(site.there(), set(&["a/x"]));
+}
+
+#[test]
+fn a_namespace_that_may_not_be_read_holds_nobody_up_and_is_listed_when_it_may() {
+    let mut site = Site::new();
+    let refused = |site: &mut Site| {
+        let events = site.whole.refused(1);
+        site.follow(events);
+    };
+    refused(&mut site);
+    site.list(0, &["x"]);
+    assert_eq!(site.there(), set(&["a/x"]));
+    assert!(site.whole.scope.outside("b").unwrap().contains("no right to read namespace b"));
+    site.list(1, &["y"]);
+    assert_eq!((site.there(), site.whole.scope.outside("b")), (set(&["a/x", "b/y"]), None));
+    // What is known stays known.
+    refused(&mut site);
+    assert_eq!((site.there(), site.whole.scope.outside("b")), (set(&["a/x", "b/y"]), None));
+}
+
+#[test]
+fn an_object_that_was_made_again_under_its_name_is_told_as_gone_first() {
+    let mut site = Site::new();
+    let made = |uid: &str| {
+        let mut object = object("a", "x");
+        object.metadata.uid = Some(uid.into());
+        object
+    };
+    site.list(1, &[]);
+    site.on_event(0, Event::Init);
+    site.on_event(0, Event::InitApply(made("1")));
+    site.on_event(0, Event::InitDone);
+    site.on_event(0, Event::Init);
+    let told = site.whole.on_event(0, Event::InitApply(made("2")), &site.store);
+    let uid = |o: &ConfigMap| o.metadata.uid.clone().unwrap();
+    match &told[..] {
+        [Event::Delete(old), Event::Apply(new)] => assert_eq!((uid(old), uid(new)), ("1".into(), "2".into())),
+        other => panic!("{other:?}"),
+    }
+    site.follow(told);
+    assert_eq!(site.whole.on_event(0, Event::InitApply(made("2")), &site.store).len(), 1, "it is the same");
 }
 
 #[test]
