@@ -211,30 +211,38 @@ where
     one.boxed()
 }
 
-/// Follows a stream in a task of its own, which ends with the result: lists of several kinds are parsed on all cores.
-fn in_a_task<T: Send + 'static>(all: impl Stream<Item = T> + Send + 'static) -> impl Stream<Item = T> + Send + 'static {
-    let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
-    let mut task = JoinSet::new();
-    task.spawn(async move {
-        let mut all = std::pin::pin!(all);
-        while let Some(one) = all.next().await {
-            if sender.send(one).await.is_err() {
-                break;
+/// Follows a stream in a task of its own, which begins and ends with the result: lists of several kinds are handled on
+/// all cores.
+pub fn in_a_task<T, S>(all: S) -> impl Stream<Item = T> + Send + 'static
+where
+    T: Send + 'static,
+    S: Stream<Item = T> + Send + 'static,
+{
+    let begin = async move {
+        let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut all = std::pin::pin!(all);
+            while let Some(one) = all.next().await {
+                if sender.send(one).await.is_err() {
+                    break;
+                }
             }
-        }
-    });
-    stream::unfold((receiver, task), |(mut receiver, mut task)| async move {
-        if let Some(one) = receiver.recv().await {
-            return Some((one, (receiver, task)));
-        }
-        // A defect ends the operator, and not only one of its watches.
-        if let Some(Err(error)) = task.join_next().await
-            && let Ok(panic) = error.try_into_panic()
-        {
-            std::panic::resume_unwind(panic);
-        }
-        None
-    })
+        });
+        stream::unfold((receiver, task), |(mut receiver, mut task)| async move {
+            if let Some(one) = receiver.recv().await {
+                return Some((one, (receiver, task)));
+            }
+            // A defect ends the operator, and not only one of its watches.
+            if let Some(Err(error)) = task.join_next().await
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+            None
+        })
+    };
+    stream::once(begin).flatten()
 }
 
 fn is_refused(error: &watcher::Error) -> bool {

@@ -200,7 +200,7 @@ where
             on_event(event, &follows.store);
         })
         .touched_objects();
-    (indexed, stream.boxed())
+    (indexed, scope::in_a_task(stream).boxed())
 }
 
 /// The session that a Job or a pod works for.

@@ -1,7 +1,6 @@
 //! A cluster in memory, and a controller that can be stopped before any write.
 //!
-//! The session is kept as the API server keeps it: a JSON document that is read again in every pass, so that nothing
-//! survives that is not in status.
+//! The session is kept as a JSON document that is read again in every pass: nothing survives that is not in status.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,8 +30,7 @@ use crate::plan::seen::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 use crate::plan::seen::{Refusal, Seen, job_status};
 use crate::plan::work::pod_security::Level;
 
-/// Number of passes after which a test fails, because the world does not come to rest: ten minutes at one reconcile per
-/// second.
+/// Number of passes after which a test fails, as the world does not come to rest: ten minutes at one per second.
 const MOST_PASSES: usize = 900;
 /// The reconcile loop gives up on a chain of `again` after 8 rounds.
 const MOST_AGAIN: usize = 7;
