@@ -24,7 +24,7 @@ pub async fn ground(cluster: &Cluster, namespace: &str, claims: &[&str], deploym
     let mut objects = vec![
         json!({ "apiVersion": "v1", "kind": "Secret", "metadata": meta("secret"), "stringData": { "RESTIC_PASSWORD": "x" } }),
         json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository", "metadata": meta("repo"),
-            "spec": { "backend": { "storageSecretName": "secret", "s3": { "endpoint": "http://store.invalid", "bucket": "b" } } } }),
+            "spec": { "backend": { "storageSecretName": "secret", "s3": { "endpoint": "http://store.invalid", "bucket": cluster.home } } } }),
     ];
     for name in claims.iter().chain(deployments) {
         objects.push(json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta(name),

@@ -62,11 +62,12 @@ async fn a_batch_shows_nothing_to_a_namespace_that_its_own_did_not_allow() {
     assert!(jobs::all(&scene.cluster, &scene.a).await.is_empty());
 }
 
-fn repository(name: &str, namespace: &str, secret: &str) -> Value {
+/// A Repository that names the place of the scene's own.
+fn repository(scene: &Scene, name: &str, secret: &str) -> Value {
     json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository",
-        "metadata": { "name": name, "namespace": namespace },
+        "metadata": { "name": name, "namespace": scene.a },
         "spec": { "wipeOut": true, "backend": { "storageSecretName": secret,
-            "s3": { "endpoint": "http://store.invalid", "bucket": "b" } } } })
+            "s3": { "endpoint": "http://store.invalid", "bucket": scene.cluster.home } } } })
 }
 
 /// Row 10: a tenant who knew the name of a bucket could prevent the deletion of its data forever.
@@ -77,7 +78,7 @@ async fn a_repository_that_opened_nothing_keeps_no_data() {
     let attacker = scene.attacker(Role::Edit).await;
     let _operator = leading(&scene, &[]).await;
     scene.cluster.patch(&scene.repository(), json!({ "spec": { "wipeOut": true } })).await.unwrap();
-    let mut claims = repository("claims", &scene.a, "nothing");
+    let mut claims = repository(&scene, "claims", "nothing");
     claims["spec"]["wipeOut"] = false.into();
     let claims = attacker.create(&claims).await;
     scene.cluster.until(&claims, "looked at", |r| condition(r, "BackendSecretFound").0 == "False").await;
@@ -105,7 +106,7 @@ async fn a_deletion_names_no_repository_of_another_namespace() {
         .create(&json!({ "apiVersion": "v1", "kind": "Secret",
             "metadata": { "name": "guess", "namespace": scene.a }, "stringData": { "RESTIC_PASSWORD": "guess" } }))
         .await;
-    let asks = attacker.create(&repository("asks", &scene.a, "guess")).await;
+    let asks = attacker.create(&repository(&scene, "asks", "guess")).await;
     scene.cluster.until(&asks, "held", jobs::is_held).await;
     attacker.delete(&asks).await;
     let told = |r: &Value| condition(r, "Stalled").1 == "DataShared";
