@@ -25,10 +25,6 @@ pub trait Counted: ResourceExt {
     fn is_let_in(&self) -> bool {
         false
     }
-    /// Whether the operator has written no status of it yet.
-    fn is_new(&self) -> bool {
-        false
-    }
     /// Keeps only the parts that are needed to end the object. With the object, its namespace would have `sum` bytes.
     fn cut(&mut self, sum: usize);
 }

@@ -46,18 +46,10 @@ enum Stand {
 /// Time of a requeue, and a number, because several objects may be requeued for the same time.
 type Due = (Instant, u64);
 
-/// A request to reconcile an object.
-pub enum Asked<K: Resource<DynamicType = ()>> {
-    /// The object was not reconciled before.
-    New(ObjectRef<K>),
-    /// The object, or an object that it depends on, has changed.
-    Again(ObjectRef<K>),
-}
-
 /// Objects of a kind to be reconciled.
 pub struct Queue<K: Resource<DynamicType = ()> + 'static> {
     store: Store<K>,
-    asked: SelectAll<futures::stream::BoxStream<'static, Asked<K>>>,
+    asked: SelectAll<futures::stream::BoxStream<'static, ObjectRef<K>>>,
 }
 
 impl<K> Queue<K>
@@ -71,7 +63,7 @@ where
 
     /// Adds a stream: the objects that it names are reconciled.
     #[must_use]
-    pub fn on(mut self, asked: impl Stream<Item = Asked<K>> + Send + 'static) -> Self {
+    pub fn on(mut self, asked: impl Stream<Item = ObjectRef<K>> + Send + 'static) -> Self {
         self.asked.push(asked.boxed());
         self
     }
@@ -102,7 +94,7 @@ where
             let due = turns.first_due();
             tokio::select! {
                 asked = self.asked.next() => match asked {
-                    Some(asked) => turns.ask(asked),
+                    Some(object) => turns.ask(object),
                     None => return,
                 },
                 Some(done) = tasks.join_next() => match done {
@@ -120,38 +112,23 @@ where
     }
 }
 
-/// Order in which objects are reconciled: by turns a new object and another one. After a start of the operator, all
-/// objects are reconciled, and new ones do not wait for thousands of others, nor others for thousands of new ones.
+/// Order in which objects are reconciled.
 struct Turns<K: Resource<DynamicType = ()>> {
     stand: HashMap<ObjectRef<K>, Stand>,
-    new: VecDeque<ObjectRef<K>>,
     next: VecDeque<ObjectRef<K>>,
-    /// The last object was a new one.
-    last_new: bool,
     waiting: BTreeMap<Due, ObjectRef<K>>,
     count: u64,
 }
 
 impl<K: Resource<DynamicType = ()>> Default for Turns<K> {
     fn default() -> Self {
-        Self {
-            stand: HashMap::new(),
-            new: VecDeque::new(),
-            next: VecDeque::new(),
-            last_new: false,
-            waiting: BTreeMap::new(),
-            count: 0,
-        }
+        Self { stand: HashMap::new(), next: VecDeque::new(), waiting: BTreeMap::new(), count: 0 }
     }
 }
 
 impl<K: Resource<DynamicType = ()>> Turns<K> {
     /// Queues an object that has changed.
-    fn ask(&mut self, asked: Asked<K>) {
-        let (object, lane) = match asked {
-            Asked::New(object) => (object, &mut self.new),
-            Asked::Again(object) => (object, &mut self.next),
-        };
+    fn ask(&mut self, object: ObjectRef<K>) {
         match self.stand.get_mut(&object) {
             Some(Stand::Next) => return,
             Some(Stand::Runs { again }) => {
@@ -162,13 +139,12 @@ impl<K: Resource<DynamicType = ()>> Turns<K> {
             None => {}
         }
         self.stand.insert(object.clone(), Stand::Next);
-        lane.push_back(object);
+        self.next.push_back(object);
     }
 
     /// Takes the object that is reconciled now.
     fn next(&mut self) -> Option<ObjectRef<K>> {
-        self.last_new = if self.last_new { self.next.is_empty() } else { !self.new.is_empty() };
-        let object = if self.last_new { self.new.pop_front() } else { self.next.pop_front() }?;
+        let object = self.next.pop_front()?;
         self.stand.insert(object.clone(), Stand::Runs { again: false });
         Some(object)
     }
@@ -177,7 +153,7 @@ impl<K: Resource<DynamicType = ()>> Turns<K> {
     fn done(&mut self, object: &ObjectRef<K>, requeue: Requeue, now: Instant) {
         let Some(stand) = self.stand.remove(object) else { return };
         if let Stand::Runs { again: true } = stand {
-            return self.ask(Asked::Again(object.clone()));
+            return self.ask(object.clone());
         }
         let Requeue::After(wait) = requeue else { return };
         // A time beyond the range of the clock never comes.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use kube::runtime::WatchStreamExt as _;
@@ -20,15 +20,12 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::controller::cache::budget::{Budget, Counted};
 
 /// Interval between checks whether a namespace exists, or may be read, by now.
 const COMES: Duration = Duration::from_secs(10);
-/// Events of a watch that are parsed before those before them were handled.
-const AHEAD: usize = 64;
 
 /// A namespace of `--watch-namespaces`; empty where there is none.
 ///
@@ -189,14 +186,14 @@ where
     for part in parts {
         let mut budget = Budget::default();
         let all = watcher(part.api, part.config).default_backoff().map_ok(move |event| budget.on_event(event));
-        let Some(name) = part.namespace else { return in_a_task(all).boxed() };
+        let Some(name) = part.namespace else { return all.boxed() };
         let (index, client, of) = (names.len(), client.clone(), name.clone());
         let heard = all.flat_map(move |result| match result {
             Ok(event) => stream::iter([Heard::Event(event)]).boxed(),
             Err(error) if is_refused(&error) => refused(client.clone(), of.clone(), error),
             Err(error) => stream::iter([Heard::Failed(error)]).boxed(),
         });
-        streams.push(in_a_task(heard).map(move |heard| (index, heard)).boxed());
+        streams.push(heard.map(move |heard| (index, heard)).boxed());
         names.push(name);
     }
     let mut whole = Whole::new(scope.clone(), names);
@@ -209,40 +206,6 @@ where
         })
     });
     one.boxed()
-}
-
-/// Follows a stream in a task of its own, which begins and ends with the result: lists of several kinds are handled on
-/// all cores.
-pub fn in_a_task<T, S>(all: S) -> impl Stream<Item = T> + Send + 'static
-where
-    T: Send + 'static,
-    S: Stream<Item = T> + Send + 'static,
-{
-    let begin = async move {
-        let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut all = std::pin::pin!(all);
-            while let Some(one) = all.next().await {
-                if sender.send(one).await.is_err() {
-                    break;
-                }
-            }
-        });
-        stream::unfold((receiver, task), |(mut receiver, mut task)| async move {
-            if let Some(one) = receiver.recv().await {
-                return Some((one, (receiver, task)));
-            }
-            // A defect ends the operator, and not only one of its watches.
-            if let Some(Err(error)) = task.join_next().await
-                && let Ok(panic) = error.try_into_panic()
-            {
-                std::panic::resume_unwind(panic);
-            }
-            None
-        })
-    };
-    stream::once(begin).flatten()
 }
 
 fn is_refused(error: &watcher::Error) -> bool {

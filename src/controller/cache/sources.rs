@@ -25,7 +25,7 @@ use crate::controller::cache::budget::Counted;
 use crate::controller::cache::children::Children;
 use crate::controller::cache::index::{Indexed, Keys};
 use crate::controller::cache::pages::PAGE;
-use crate::controller::cache::queue::{Asked, Queue};
+use crate::controller::cache::queue::Queue;
 use crate::controller::cache::scope::{Place, Scope};
 use crate::controller::cache::slots::Slots;
 use crate::controller::cache::verdicts::Verdicts;
@@ -120,11 +120,7 @@ where
         changes: Changes<K>,
         triggered: impl Stream<Item = ObjectRef<K>> + Send + 'static,
     ) -> Queue<K> {
-        let changed = named(changes, |object| {
-            let reference = ObjectRef::from_obj(object);
-            Some(if object.is_new() { Asked::New(reference) } else { Asked::Again(reference) })
-        });
-        Queue::new(store.store).on(changed).on(triggered.map(Asked::Again))
+        Queue::new(store.store).on(named(changes, |object| Some(ObjectRef::from_obj(object)))).on(triggered)
     }
 }
 
@@ -137,11 +133,11 @@ pub type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
 /// Objects that the changes of a kind name. A closed watch reopens automatically.
 fn named<K, T>(
     changes: Changes<K>,
-    whom: impl Fn(&K) -> Option<T> + Send + 'static,
-) -> impl Stream<Item = T> + Send + 'static
+    whom: impl Fn(&K) -> Option<ObjectRef<T>> + Send + 'static,
+) -> impl Stream<Item = ObjectRef<T>> + Send + 'static
 where
     K: Resource<DynamicType = ()> + 'static,
-    T: Send + 'static,
+    T: Resource<DynamicType = ()> + 'static,
 {
     changes.filter_map(move |change| {
         let named = match &change {
@@ -170,9 +166,7 @@ where
     };
     let (jobs, changed_jobs) = changes::<Kept<Job>>(client, scope, config.clone(), children::keys_of_job, line_up);
     let (pods, changed_pods) = changes::<Kept<Pod>>(client, scope, config, children::keys_of_pod, |_, _| {});
-    let queue = queue
-        .on(named(changed_jobs, |job| session_of(job).map(Asked::Again)))
-        .on(named(changed_pods, |pod| session_of(pod).map(Asked::Again)));
+    let queue = queue.on(named(changed_jobs, |job| session_of(job))).on(named(changed_pods, |pod| session_of(pod)));
     (queue, Children { jobs, pods })
 }
 
@@ -200,7 +194,7 @@ where
             on_event(event, &follows.store);
         })
         .touched_objects();
-    (indexed, scope::in_a_task(stream).boxed())
+    (indexed, stream.boxed())
 }
 
 /// The session that a Job or a pod works for.

@@ -316,9 +316,6 @@ impl<K: UserKind> Counted for Stored<K> {
     fn is_let_in(&self) -> bool {
         self.facts.runs
     }
-    fn is_new(&self) -> bool {
-        self.status.is_none()
-    }
     fn cut(&mut self, sum: usize) {
         *self = self.clone().without_spec(sum);
     }

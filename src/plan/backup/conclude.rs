@@ -73,15 +73,29 @@ pub fn stand(pass: &mut Pass<'_>) {
         let held = all.iter().find(|h| h.error.is_some() && h.phase != Some(BackupHostPhase::Succeeded));
         let trouble =
             held.map(|h| format!("; host {}: {}", h.hostname, h.error.clone().unwrap_or_default())).unwrap_or_default();
+        let missing = missing_target(pass);
+        if let Some((why, text)) = missing.as_ref().filter(|_| all.is_empty()) {
+            let (why, text) = (why.clone(), format!("Waiting: {text}"));
+            return say(pass, Health::Reconciling, &why, &text);
+        }
         let text = if all.is_empty() {
             "Opening the repository.".to_owned()
         } else {
-            format!("{done} of {} backed up{}{trouble}", count_of(all.len()), percent(&all))
+            let missing = missing.map(|(_, text)| format!("; waiting: {text}")).unwrap_or_default();
+            format!("{done} of {} backed up{}{trouble}{missing}", count_of(all.len()), percent(&all))
         };
         let held = held.filter(|h| !status::host_is_over(h)).and_then(|h| h.reason.clone());
         (held.unwrap_or_else(|| reason::RUNNING.to_owned()), text)
     };
     say(pass, Health::Reconciling, &why, &text);
+}
+
+/// Reason and message of the first target that does not exist, and whose hosts are not known.
+fn missing_target(pass: &Pass<'_>) -> Option<(String, String)> {
+    let waiting = pass.now.targets.iter().filter(|t| t.stats.is_empty());
+    let mut all = waiting.flat_map(|t| &t.conditions);
+    let missing = all.find(|c| c.type_ == condition::BACKUP_TARGET_FOUND && c.status == "False")?;
+    Some((missing.reason.clone().unwrap_or_default(), missing.message.clone().unwrap_or_default()))
 }
 
 /// Progress of the hosts by bytes, as far as they report it.

@@ -94,7 +94,7 @@ pub enum Health {
 /// Message of Reconciling. Only Ready holds the actual text.
 const IN_PROGRESS: &str = "In progress. The condition Ready says what is being done, or what it waits for.";
 /// Message of Stalled.
-const NO_FURTHER: &str = "This state is final. The condition Ready says why.";
+const NO_FURTHER: &str = "Over, or stuck until somebody acts. The condition Ready says why.";
 
 /// Sets the kstatus conditions. All have the reason; Ready also has the text.
 pub fn set_health(list: &mut Vec<Condition>, health: Health, reason: &str, message: &str, now: Timestamp) {

@@ -15,7 +15,7 @@ fn named(name: &str) -> ObjectRef<ConfigMap> {
 }
 
 /// A queue over objects `0` to `count`, and the sender of its requests.
-fn queue(count: usize) -> (Queue<ConfigMap>, UnboundedSender<Asked<ConfigMap>>) {
+fn queue(count: usize) -> (Queue<ConfigMap>, UnboundedSender<ObjectRef<ConfigMap>>) {
     let (store, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Init);
     for n in 0..count {
@@ -53,11 +53,11 @@ async fn a_change_is_reconciled_at_once_and_again_if_it_comes_meanwhile() {
             Requeue::OnChange
         }
     }));
-    ask.unbounded_send(Asked::Again(named("0"))).unwrap();
+    ask.unbounded_send(named("0")).unwrap();
     settle().await;
     assert_eq!(log.lock().unwrap().len(), 1);
     for _ in 0..3 {
-        ask.unbounded_send(Asked::Again(named("0"))).unwrap();
+        ask.unbounded_send(named("0")).unwrap();
     }
     settle().await;
     assert_eq!(log.lock().unwrap().len(), 1, "never two at a time");
@@ -65,7 +65,7 @@ async fn a_change_is_reconciled_at_once_and_again_if_it_comes_meanwhile() {
     settle().await;
     assert_eq!(log.lock().unwrap().len(), 2, "once more for all of them");
     // An object that does not exist is not reconciled.
-    ask.unbounded_send(Asked::Again(named("7"))).unwrap();
+    ask.unbounded_send(named("7")).unwrap();
     settle().await;
     assert_eq!(log.lock().unwrap().len(), 2);
     drop(ask);
@@ -85,11 +85,11 @@ fn who_asks_for_it_comes_back_and_a_change_comes_first() {
         }
         all
     };
-    turns.ask(Asked::Again(named("0")));
-    turns.ask(Asked::Again(named("1")));
+    turns.ask(named("0"));
+    turns.ask(named("1"));
     assert_eq!(reconciled(&mut turns, 0), ["0", "1"]);
     assert_eq!(turns.first_due(), Some(at(10)));
-    turns.ask(Asked::Again(named("1")));
+    turns.ask(named("1"));
     assert_eq!(reconciled(&mut turns, 4), ["1"]);
     assert_eq!(reconciled(&mut turns, 9), [""; 0]);
     assert_eq!(reconciled(&mut turns, 10), ["0"], "what was due with it is not due any more");
@@ -113,7 +113,7 @@ async fn no_more_than_so_many_at_once_and_none_before_it_is_ready() {
         }
     }));
     for n in 0..3 * CONCURRENCY {
-        ask.unbounded_send(Asked::Again(named(&n.to_string()))).unwrap();
+        ask.unbounded_send(named(&n.to_string())).unwrap();
     }
     settle().await;
     assert_eq!(now.load(Ordering::SeqCst), 0, "not ready");
@@ -130,38 +130,15 @@ async fn no_more_than_so_many_at_once_and_none_before_it_is_ready() {
 #[should_panic(expected = "a defect")]
 async fn a_panic_is_not_swallowed() {
     let (queue, ask) = queue(1);
-    ask.unbounded_send(Asked::Again(named("0"))).unwrap();
+    ask.unbounded_send(named("0")).unwrap();
     queue.run(std::future::ready(()), async |_| panic!("a defect")).await;
 }
 
 #[test]
 fn a_time_that_no_clock_has_is_never() {
     let mut turns: Turns<ConfigMap> = Turns::default();
-    turns.ask(Asked::Again(named("0")));
+    turns.ask(named("0"));
     let object = turns.next().unwrap();
     turns.done(&object, Requeue::After(Duration::MAX), Instant::now());
     assert!(turns.first_due().is_none() && turns.stand.is_empty());
-}
-
-#[test]
-fn a_new_object_waits_for_one_other_and_others_wait_for_one_new_object() {
-    let mut turns: Turns<ConfigMap> = Turns::default();
-    (0..6).for_each(|n| turns.ask(Asked::Again(named(&n.to_string()))));
-    turns.ask(Asked::New(named("a")));
-    turns.ask(Asked::New(named("b")));
-    turns.ask(Asked::New(named("0")));
-    let mut order = String::new();
-    while let Some(object) = turns.next() {
-        order += &object.name;
-        // It changes while it is reconciled for the first time, and is not new after that.
-        if order == "a" {
-            turns.ask(Asked::New(named("a")));
-        }
-        turns.done(&object, Requeue::OnChange, Instant::now());
-    }
-    assert_eq!(order, "a0b12345a");
-    (0..4).for_each(|n| turns.ask(Asked::New(named(&n.to_string()))));
-    turns.ask(Asked::Again(named("x")));
-    let order: String = std::iter::from_fn(|| turns.next()).map(|o| o.name).collect();
-    assert_eq!(order, "0x123");
 }

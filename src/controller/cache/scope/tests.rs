@@ -57,13 +57,6 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|n| (*n).to_owned()).collect()
 }
 
-#[tokio::test]
-#[should_panic(expected = "a defect")]
-async fn a_panic_in_the_task_of_a_watch_is_not_swallowed() {
-    let all = stream::iter([1, 2]).map(|n| if n == 2 { panic!("a defect") } else { n });
-    assert_eq!(in_a_task(all).collect::<Vec<i32>>().await, [1]);
-}
-
 #[test]
 fn nothing_is_told_before_every_namespace_is_listed() {
     let mut site = Site::new();

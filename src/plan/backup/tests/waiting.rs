@@ -141,6 +141,13 @@ fn past_the_deadline_nothing_begins() {
     w.settle();
     assert_eq!((w.phase(), w.stalled()), ("Failed", reason::TARGET_NOT_AVAILABLE));
     assert!(w.summary().contains("Last: PersistentVolumeClaim m0"), "{}", w.summary());
+    // A session that waits for a target says so, and not that it opens the repository.
+    let mut w = World::new(1, false, true);
+    w.targets[0] = false;
+    w.until("prepare");
+    w.step(6);
+    let missing = "Waiting: Backup target PersistentVolumeClaim/m0 does not exist.";
+    assert_eq!((w.summary(), w.condition("Ready").1), (missing, missing));
     let mut w = World::new(1, false, true);
     w.until("prepare");
     w.silent = true;
