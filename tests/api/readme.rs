@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use lifeboat::contract::restic::Step;
 use serde_json::{Value, json};
 
@@ -130,6 +130,49 @@ async fn the_first_backup_and_restore_go_as_the_readme_has_them() {
     }
 }
 
+/// Deletes the rights of operators for some namespaces that other tests have left: the chart would find them.
+async fn no_other_lifeboat(cluster: &Cluster) {
+    let roles = cluster.api("rbac.authorization.k8s.io/v1", "ClusterRole", "");
+    for role in roles.list_metadata(&ListParams::default()).await.unwrap() {
+        if role.name_any().starts_with("lifeboat.") {
+            roles.delete(&role.name_any(), &DeleteParams::default()).await.unwrap();
+        }
+    }
+}
+
+/// Two Lifeboats in one namespace would both run every session.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn an_installation_beside_another_in_the_same_namespace_is_refused() {
+    let cluster = Cluster::alone().await;
+    no_other_lifeboat(&cluster).await;
+    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "lifeboat", "namespace": "lifeboat-system" } });
+    if !cluster.get(&service).await.is_null() {
+        cluster.delete(&service).await;
+        cluster.until(&service, "gone", Value::is_null).await;
+    }
+    let own = "lifeboat charts/lifeboat --namespace lifeboat-system --set webhook.enabled=false";
+    let shop = "shop charts/lifeboat --namespace lifeboat-shop --create-namespace --set webhook.enabled=false";
+    let refused = async |command: &str, why: &str| {
+        let told = shell(&format!("! helm {command} 2>&1")).await;
+        assert!(told.contains(why), "{command}: {told}");
+    };
+    shell(&format!("helm install {own}")).await;
+    refused(&format!("install {shop} --set 'watchNamespaces={{default}}'"), "for all namespaces is installed already")
+        .await;
+    // The one may be limited. Then another may work in other namespaces, and only there.
+    shell(&format!("helm upgrade {own}")).await;
+    shell(&format!("helm upgrade {own} --set 'watchNamespaces={{default}}'")).await;
+    let both = "--set 'watchNamespaces={default,kube-public}'";
+    refused(&format!("install {shop} {both}"), "lifeboat.lifeboat-system) works in namespace default already").await;
+    shell(&format!("helm install {shop} --set 'watchNamespaces={{kube-public}}'")).await;
+    shell(&format!("helm upgrade {shop} --set 'watchNamespaces={{kube-public}}'")).await;
+    refused(&format!("upgrade {own}"), "for some namespaces is installed already").await;
+    shell("helm uninstall shop --namespace lifeboat-shop").await;
+    shell(&format!("helm upgrade {own}")).await;
+    shell("helm uninstall lifeboat --namespace lifeboat-system").await;
+}
+
 /// The three ways to install: each as it is written. The created objects use the given image, also for Jobs.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
@@ -146,6 +189,7 @@ async fn it_is_installed_by_the_commands_of_the_readme() {
         cluster.delete(&service).await;
         cluster.until(&service, "gone", Value::is_null).await;
     }
+    no_other_lifeboat(&cluster).await;
     for (install, image, remove) in [
         (own[0].as_str(), built, "helm uninstall lifeboat --namespace lifeboat-system"),
         (plain, "localhost/lifeboat:0.1.0", "kubectl delete --wait=false -f config/install.yaml"),

@@ -11,6 +11,7 @@ use crate::api::Repository;
 use crate::api::common::RepositoryRef;
 use crate::api::repository::Backend;
 use crate::controller::cache::pages::{self, PAGE};
+use crate::controller::cache::scope::is_forbidden;
 use crate::controller::cache::stored::Stored;
 use crate::controller::observe::errors::{Error, plain};
 use crate::controller::observe::reads::Reads;
@@ -110,39 +111,43 @@ pub async fn surroundings(
         waiting: 0,
         at_work: 0,
         slots: None,
-        shares_data_with: shares_data_with(reads, run).await,
+        shares_data_with: shares_data_with(reads, run).await?,
         job_defaults: namespace::job_defaults(reads, &setup.job_defaults, &run.id.namespace).await?,
         namespace_ends: run.id.deleting && namespace_ends(reads, &run.id.namespace).await,
     })
 }
 
 /// Another Repository whose data could be the same. Asked only if data is to be removed, because the check reads all
-/// Repositories. Those that are not watched are asked of the API server; without an answer no data is removed.
-async fn shares_data_with(reads: &Reads, run: &RepositoryRun) -> Option<String> {
-    let mine = run.spec.backend.as_ref().filter(|_| run.id.deleting)?;
+/// Repositories. Those that are not watched are asked of the API server; without the right to it no data is removed.
+///
+/// # Errors
+/// The request to the API server failed.
+async fn shares_data_with(reads: &Reads, run: &RepositoryRun) -> kube::Result<Option<String>> {
+    let Some(mine) = run.spec.backend.as_ref().filter(|_| run.id.deleting) else { return Ok(None) };
     let watched = sharing(run, mine, reads.stores.repositories.store.state().iter().map(AsRef::as_ref));
     if watched.is_some() || run.spec.wipe_out != Some(true) || reads.stores.scope.names().is_empty() {
-        return watched;
+        return Ok(watched);
     }
     let api = Api::<Stored<Repository>>::all(reads.client.clone());
     let mut next = Some(ListParams::default().limit(PAGE));
     while let Some(page) = next {
         let answer = match api.list(&page).await {
             Ok(answer) => answer,
-            Err(error) => {
-                return Some(format!(
-                    "a Repository of a namespace that this Lifeboat does not watch, and it may not list those: {}",
-                    plain(&error)
-                ));
+            Err(error) if is_forbidden(&error) => {
+                let why = plain(&error);
+                return Ok(Some(format!(
+                    "a Repository of a namespace that this Lifeboat does not watch, and it may not list those: {why}"
+                )));
             }
+            Err(error) => return Err(error),
         };
         let found = sharing(run, mine, answer.items.iter());
         if found.is_some() {
-            return found;
+            return Ok(found);
         }
         next = pages::after(page, &answer.metadata);
     }
-    None
+    Ok(None)
 }
 
 /// The Repository among these whose data could be the same. A Repository that is itself being wiped out protects

@@ -7,13 +7,15 @@ use crate::names::reason;
 /// Why there is nothing to restore; `rule` is what to include and to exclude.
 pub fn nothing(rule: (&[String], &[String]), what: &str) -> Failure {
     let (include, exclude) = (rule.0.join(", "), rule.1.join(", "));
-    Failure::new(
-        Class::Data,
-        reason::NOTHING_TO_RESTORE,
-        format!(
-            "{what} (include: [{include}], exclude: [{exclude}]). Correct paths and patterns of the rule, or set allowEmpty if the backup may be empty. Nothing was written."
-        ),
-    )
+    let patterns = if include.is_empty() && exclude.is_empty() {
+        String::new()
+    } else {
+        format!(" (include: [{include}], exclude: [{exclude}])")
+    };
+    let text = format!(
+        "{what}{patterns}. Correct paths and patterns of the rule, or set allowEmpty if the backup may be without these files. Nothing was written."
+    );
+    Failure::new(Class::Data, reason::NOTHING_TO_RESTORE, text)
 }
 
 /// Error: nothing is deleted for an incomplete backup.
