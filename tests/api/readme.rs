@@ -158,16 +158,23 @@ async fn an_installation_beside_another_in_the_same_namespace_is_refused() {
         assert!(told.contains(why), "{command}: {told}");
     };
     shell(&format!("helm install {own}")).await;
-    refused(&format!("install {shop} --set 'watchNamespaces={{default}}'"), "for all namespaces is installed already")
-        .await;
+    refused(
+        &format!("install {shop} --set 'watchNamespaces={{default}}'"),
+        "There is a Lifeboat for all namespaces (lifeboat, installed in namespace lifeboat-system)",
+    )
+    .await;
     // The one may be limited. Then another may work in other namespaces, and only there.
     shell(&format!("helm upgrade {own}")).await;
     shell(&format!("helm upgrade {own} --set 'watchNamespaces={{default}}'")).await;
     let both = "--set 'watchNamespaces={default,kube-public}'";
-    refused(&format!("install {shop} {both}"), "lifeboat.lifeboat-system) works in namespace default already").await;
+    refused(&format!("install {shop} {both}"), "Another Lifeboat (lifeboat.lifeboat-system, installed in namespace lifeboat-system) works in namespace default").await;
     shell(&format!("helm install {shop} --set 'watchNamespaces={{kube-public}}'")).await;
     shell(&format!("helm upgrade {shop} --set 'watchNamespaces={{kube-public}}'")).await;
-    refused(&format!("upgrade {own}"), "for some namespaces is installed already").await;
+    refused(
+        &format!("upgrade {own}"),
+        "There is a Lifeboat for some namespaces (lifeboat.lifeboat-shop, installed in namespace lifeboat-shop)",
+    )
+    .await;
     shell("helm uninstall shop --namespace lifeboat-shop").await;
     shell(&format!("helm upgrade {own}")).await;
     shell("helm uninstall lifeboat --namespace lifeboat-system").await;

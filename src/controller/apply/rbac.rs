@@ -86,7 +86,9 @@ async fn sweep(writes: &Writes, stores: &Stores) -> kube::Result<()> {
         let namespace = bindings.namespace().unwrap_or_default().to_owned();
         match sweep_part(writes, stores, bindings).await {
             // The permission to list was deleted with the namespace, and so were all other rights there.
-            Err(e) if scope::is_forbidden(&e) && !scope::is_there(&writes.client, &namespace).await => {}
+            Err(e)
+                if scope::is_forbidden(&e)
+                    && scope::presence(&writes.client, &namespace).await != scope::Presence::There => {}
             // A namespace that cannot be listed does not prevent the search in others.
             looked => result = looked.and(result),
         }

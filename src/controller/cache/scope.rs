@@ -1,14 +1,13 @@
 //! The namespaces that the operator works in: all namespaces, or the configured ones.
 //!
 //! With configured namespaces, the operator has rights in those only, so each namespace is watched separately. Readers
-//! of the watches still receive one list and one stream of changes. A namespace that does not exist, or may not be read,
-//! delays nothing: it counts as empty. Anyone who administrates a namespace can take the operator's rights away there,
-//! and this must not hold up the others. What would be dangerous without all objects, namely to remove data, is asked
-//! of the API server for all namespaces.
+//! of the watches still receive one list and one stream of changes. A namespace that does not exist, or is being deleted
+//! and has lost its Role, delays nothing: it counts as empty. The operator waits for any other namespace that may not be
+//! read, because decisions need all users of a Repository.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
@@ -40,11 +39,7 @@ pub fn parse(text: &str) -> Result<String, String> {
 
 /// Namespaces; an empty list stands for all namespaces.
 #[derive(Clone, Debug, Default)]
-pub struct Scope {
-    names: Arc<[String]>,
-    /// Kinds that the operator may not read, with the namespace.
-    refused: Arc<Mutex<BTreeSet<(String, String)>>>,
-}
+pub struct Scope(Arc<[String]>);
 
 impl Scope {
     /// A scope of these namespaces, or of all namespaces if `names` is empty.
@@ -52,24 +47,21 @@ impl Scope {
         names.retain(|n| !n.is_empty());
         names.sort();
         names.dedup();
-        Self { names: names.into(), refused: Arc::default() }
+        Self(names.into())
     }
 
     /// The namespaces; empty when all namespaces are meant.
     pub fn names(&self) -> &[String] {
-        &self.names
+        &self.0
     }
 
     /// Whether the operator works in a namespace.
     pub fn has(&self, namespace: &str) -> bool {
-        self.names.is_empty() || self.names.iter().any(|n| n == namespace)
+        self.0.is_empty() || self.0.iter().any(|n| n == namespace)
     }
 
     /// Why an object of this namespace is not looked up; `None` where it is.
     pub fn outside(&self, namespace: &str) -> Option<String> {
-        if self.is_refused(namespace) {
-            return Some(format!("this Lifeboat has no right to read namespace {namespace}"));
-        }
         (!self.has(namespace)).then(|| {
             format!(
                 "namespace {namespace} is not among those that this Lifeboat watches (--watch-namespaces, watchNamespaces of the chart)"
@@ -77,40 +69,36 @@ impl Scope {
         })
     }
 
-    /// Whether the operator may not read a namespace that it works in, so that the watches have nothing of it.
-    pub fn is_refused(&self, namespace: &str) -> bool {
-        self.refused().iter().any(|(of, _)| of == namespace)
-    }
-
-    /// Records whether the operator may read a kind in a namespace.
-    fn note(&self, namespace: &str, kind: &str, is_refused: bool) {
-        let of = (namespace.to_owned(), kind.to_owned());
-        if is_refused {
-            self.refused().insert(of)
-        } else {
-            self.refused().remove(&of)
-        };
-    }
-
-    fn refused(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// API clients for all objects of a kind: one, or one for each namespace.
     pub fn apis<K>(&self, client: &Client) -> Vec<Api<K>>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        if self.names.is_empty() {
+        if self.0.is_empty() {
             return vec![Api::all(client.clone())];
         }
-        self.names.iter().map(|n| Api::namespaced(client.clone(), n)).collect()
+        self.0.iter().map(|n| Api::namespaced(client.clone(), n)).collect()
     }
 }
 
+/// Whether a Namespace exists.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Presence {
+    /// It exists, as far as that is known.
+    There,
+    /// It is being deleted.
+    Ends,
+    /// It does not exist.
+    Absent,
+}
+
 /// Whether a Namespace exists, as far as that is known.
-pub async fn is_there(client: &Client, namespace: &str) -> bool {
-    !matches!(Api::<Namespace>::all(client.clone()).get_metadata_opt(namespace).await, Ok(None))
+pub async fn presence(client: &Client, namespace: &str) -> Presence {
+    match Api::<Namespace>::all(client.clone()).get_metadata_opt(namespace).await {
+        Ok(None) => Presence::Absent,
+        Ok(Some(found)) if found.metadata.deletion_timestamp.is_some() => Presence::Ends,
+        Ok(Some(_)) | Err(_) => Presence::There,
+    }
 }
 
 /// Whether the API server has forbidden the request.
@@ -165,19 +153,14 @@ impl Place for ClusterResourceScope {
 enum Heard<K> {
     Event(Event<K>),
     Failed(watcher::Error),
-    /// The operator may not watch its namespace, which exists. The watch tries again.
-    Refused(watcher::Error),
+    /// Its namespace is being deleted, and the rights in it are gone.
+    Ends,
     /// Its namespace does not exist.
     Absent,
 }
 
 /// The changes of a kind, from all of its watches, as one stream. `store` is the store that follows them.
-pub fn events<K>(
-    client: &Client,
-    scope: &Scope,
-    parts: Vec<Part<K>>,
-    store: Store<K>,
-) -> BoxStream<'static, watcher::Result<Event<K>>>
+pub fn events<K>(client: &Client, parts: Vec<Part<K>>, store: Store<K>) -> BoxStream<'static, watcher::Result<Event<K>>>
 where
     K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -196,12 +179,12 @@ where
         streams.push(heard.map(move |heard| (index, heard)).boxed());
         names.push(name);
     }
-    let mut whole = Whole::new(scope.clone(), names);
+    let mut whole = Whole::new(names);
     let one = stream::select_all(streams).flat_map(move |(index, heard)| {
         stream::iter(match heard {
             Heard::Event(event) => whole.on_event(index, event, &store).into_iter().map(Ok).collect(),
+            Heard::Ends => whole.ends(index).into_iter().map(Ok).collect(),
             Heard::Absent => whole.absent(index, &store).into_iter().map(Ok).collect(),
-            Heard::Refused(error) => [Err(error)].into_iter().chain(whole.refused(index).into_iter().map(Ok)).collect(),
             Heard::Failed(error) => vec![Err(error)],
         })
     });
@@ -229,12 +212,13 @@ fn refused<K: Send + 'static>(
     }
     stream::unfold((Step::Ask(error), client, namespace), |(step, client, namespace)| async move {
         match step {
-            Step::Ask(error) if is_there(&client, &namespace).await => {
-                Some((Heard::Refused(error), (Step::Pause, client, namespace)))
-            }
-            Step::Ask(_) => Some((Heard::Absent, (Step::Wait, client, namespace))),
+            Step::Ask(error) => Some(match presence(&client, &namespace).await {
+                Presence::There => (Heard::Failed(error), (Step::Pause, client, namespace)),
+                Presence::Ends => (Heard::Ends, (Step::Pause, client, namespace)),
+                Presence::Absent => (Heard::Absent, (Step::Wait, client, namespace)),
+            }),
             Step::Wait => {
-                while !is_there(&client, &namespace).await {
+                while presence(&client, &namespace).await == Presence::Absent {
                     tokio::time::sleep(COMES).await;
                 }
                 None
@@ -251,7 +235,6 @@ fn refused<K: Send + 'static>(
 
 /// Merges several lists into one, and then their changes into one stream.
 struct Whole<K> {
-    scope: Scope,
     parts: Vec<Of<K>>,
     is_listed: bool,
 }
@@ -268,9 +251,9 @@ struct Of<K> {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
-    fn new(scope: Scope, names: Vec<String>) -> Self {
+    fn new(names: Vec<String>) -> Self {
         let of = |name| Of { name, coming: HashMap::new(), listed: None, again: HashSet::new() };
-        Self { scope, parts: names.into_iter().map(of).collect(), is_listed: false }
+        Self { parts: names.into_iter().map(of).collect(), is_listed: false }
     }
 
     /// Events to pass on for an event: none until all namespaces are listed. After that no list is passed on, because
@@ -278,9 +261,6 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
     fn on_event(&mut self, index: usize, event: Event<K>, store: &Store<K>) -> Vec<Event<K>> {
         let is_listed = self.is_listed;
         let Some(part) = self.parts.get_mut(index) else { return vec![] };
-        if matches!(event, Event::InitDone) {
-            self.scope.note(&part.name, &K::kind(&()), false);
-        }
         match event {
             Event::Init => {
                 part.coming.clear();
@@ -321,14 +301,13 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
         self.list()
     }
 
-    /// A namespace that the operator may not read holds nothing up: it counts as empty until it may be read. Objects
-    /// that are known already stay.
-    fn refused(&mut self, index: usize) -> Vec<Event<K>> {
+    /// A namespace that is being deleted, and whose rights are gone, counts as empty if it was not listed. Objects that
+    /// are known already stay: the operator still has to release them.
+    fn ends(&mut self, index: usize) -> Vec<Event<K>> {
         let Some(part) = self.parts.get_mut(index).filter(|p| !self.is_listed && p.listed.is_none()) else {
             return vec![];
         };
         part.listed = Some(HashMap::new());
-        self.scope.note(&part.name, &K::kind(&()), true);
         self.list()
     }
 

@@ -187,7 +187,7 @@ where
     let indexed = Indexed::new(store, keys);
     let follows = indexed.clone();
     let parts = K::Scope::parts(client, scope, &config.page_size(PAGE));
-    let stream = scope::events(client, scope, parts, indexed.store.clone())
+    let stream = scope::events(client, parts, indexed.store.clone())
         .reflect(writer)
         .inspect_ok(move |event| {
             follows.on_event(event);

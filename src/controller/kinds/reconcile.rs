@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::batch::v1::Job;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource as _, ResourceExt as _};
@@ -20,7 +20,7 @@ use crate::controller::apply::objects::{Applied, Refused};
 use crate::controller::cache::children::Children;
 use crate::controller::cache::queue::Requeue;
 use crate::controller::cache::read_your_writes::LAG;
-use crate::controller::cache::scope;
+use crate::controller::cache::scope::{self, Presence};
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::cache::stores::Stores;
 use crate::controller::cache::verdicts::Busy;
@@ -143,20 +143,20 @@ pub async fn reconcile<K: Planned>(object: Arc<Stored<K>>, ctx: Arc<Context>) ->
 }
 
 /// Whether an object is deleted with its namespace, whose Role was deleted before the object. Nothing in the namespace
-/// can be stopped or scaled back then, and all of it goes.
+/// can be stopped or scaled back then, and all of it goes. An object that has granted rights in another namespace stays,
+/// because they would stay too.
 async fn is_lost<K: Planned>(ctx: &Context, object: &Stored<K>) -> bool {
     let (client, namespace) = (ctx.reads.client.clone(), object.namespace().unwrap_or_default());
     let is_held = object.finalizers().iter().any(|f| f == FINALIZER);
-    if object.meta().deletion_timestamp.is_none() || !is_held {
+    if object.meta().deletion_timestamp.is_none() || !is_held || object.facts().has_rights {
         return false;
     }
-    let ends = Api::<Namespace>::all(client.clone()).get_metadata(&namespace).await;
-    let ends = ends.is_ok_and(|n| n.metadata.deletion_timestamp.is_some());
-    let one = ListParams::default().limit(1);
-    ends && Api::<Stored<K>>::namespaced(client, &namespace)
-        .list_metadata(&one)
-        .await
-        .is_err_and(|error| scope::is_forbidden(&error))
+    if scope::presence(&client, &namespace).await != Presence::Ends {
+        return false;
+    }
+    // Only the Role gives this right.
+    let jobs = Api::<Job>::namespaced(client, &namespace).list_metadata(&ListParams::default().limit(1)).await;
+    jobs.is_err_and(|error| scope::is_forbidden(&error))
 }
 
 async fn look<K: Planned>(object: &Stored<K>, ctx: &Context) -> Result<Requeue, Error> {

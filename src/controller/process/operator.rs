@@ -22,7 +22,7 @@ use crate::controller::apply::fence::Fenced;
 use crate::controller::apply::rbac;
 use crate::controller::apply::writes::Writes;
 use crate::controller::cache::queue::{Queue, Requeue};
-use crate::controller::cache::scope::Scope;
+use crate::controller::cache::scope::{Presence, Scope};
 use crate::controller::cache::slots::Slots;
 use crate::controller::cache::sources::Source;
 use crate::controller::cache::stored::Stored;
@@ -227,37 +227,25 @@ async fn lead(
 }
 
 /// Waits until the API server serves the operator's kinds, which may be installed after the operator, and until the
-/// operator may read at least one of its namespaces. A namespace whose rights are missing does not hold up the others.
+/// operator may read them in each namespace that exists.
 async fn definitions(client: &Client, scope: &Scope, readiness: &Readiness) {
     let params = kube::api::ListParams::default().limit(1);
-    loop {
-        let (mut is_served, mut refused, mut readable) = (true, false, false);
-        for api in scope.apis::<RestoreSession>(client) {
-            let namespace = api.namespace().unwrap_or_default().to_owned();
-            match api.list_metadata(&params).await {
-                Ok(_) => readable = true,
-                Err(cause) if namespace.is_empty() || !scope::is_forbidden(&cause) => {
-                    is_served = false;
-                    error!(%cause, "the custom resource definitions are not served yet; install them from crds/");
-                    break;
-                }
-                Err(cause) if scope::is_there(client, &namespace).await => {
-                    refused = true;
-                    error!(%cause, namespace, "no right to read a namespace of --watch-namespaces; the chart makes Roles for those of watchNamespaces");
-                }
+    for api in scope.apis::<RestoreSession>(client) {
+        let namespace = api.namespace().unwrap_or_default().to_owned();
+        while let Err(cause) = api.list_metadata(&params).await {
+            if namespace.is_empty() || !scope::is_forbidden(&cause) {
+                error!(%cause, "the custom resource definitions are not served yet; install them from crds/");
+            } else if scope::presence(client, &namespace).await == Presence::There {
+                readiness.lacks(RIGHTS);
+                error!(%cause, namespace, "no right to read a namespace of --watch-namespaces; the chart makes Roles for those of watchNamespaces");
+            } else {
                 // The watches of the missing namespace report it, and begin once the namespace exists.
-                Err(_) => {}
+                break;
             }
+            tokio::time::sleep(Duration::from_secs(2)).await;
         }
-        if is_served && (readable || !refused) {
-            break;
-        }
-        if is_served {
-            readiness.lacks(RIGHTS);
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        readiness.found(RIGHTS);
     }
-    readiness.found(RIGHTS);
     readiness.found(DEFINITIONS);
 }
 

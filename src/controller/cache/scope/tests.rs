@@ -22,7 +22,7 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let (store, writer) = reflector::store();
-        Self { whole: Whole::new(Scope::default(), vec!["a".into(), "b".into()]), store, writer, told: 0 }
+        Self { whole: Whole::new(vec!["a".into(), "b".into()]), store, writer, told: 0 }
     }
 
     fn follow(&mut self, events: Vec<Event<ConfigMap>>) {
@@ -97,21 +97,20 @@ fn a_namespace_that_does_not_exist_holds_nobody_up_and_is_listed_when_it_comes()
 }
 
 #[test]
-fn a_namespace_that_may_not_be_read_holds_nobody_up_and_is_listed_when_it_may() {
+fn a_namespace_that_ends_without_rights_holds_nobody_up_and_keeps_what_is_known() {
     let mut site = Site::new();
-    let refused = |site: &mut Site| {
-        let events = site.whole.refused(1);
+    let ends = |site: &mut Site| {
+        let events = site.whole.ends(1);
         site.follow(events);
     };
-    refused(&mut site);
+    ends(&mut site);
     site.list(0, &["x"]);
     assert_eq!(site.there(), set(&["a/x"]));
-    assert!(site.whole.scope.outside("b").unwrap().contains("no right to read namespace b"));
+    // It is created again.
     site.list(1, &["y"]);
-    assert_eq!((site.there(), site.whole.scope.outside("b")), (set(&["a/x", "b/y"]), None));
-    // What is known stays known.
-    refused(&mut site);
-    assert_eq!((site.there(), site.whole.scope.outside("b")), (set(&["a/x", "b/y"]), None));
+    assert_eq!(site.there(), set(&["a/x", "b/y"]));
+    ends(&mut site);
+    assert_eq!(site.there(), set(&["a/x", "b/y"]));
 }
 
 #[test]
