@@ -7,7 +7,7 @@
 pub mod backup;
 pub mod effects;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 pub mod repository;
 pub mod restore;
 pub mod run;

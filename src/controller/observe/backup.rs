@@ -5,14 +5,16 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
+use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Resource, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt as _};
 
 use crate::api::backup_batch::BackupMember;
-use crate::api::backup_session::{BackupPhase, InvokerRef};
+use crate::api::backup_session::{BackupPhase, BackupSessionStatus, InvokerRef};
 use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession};
 use crate::controller::cache::consumers::Consumer;
+use crate::controller::cache::index::Indexed;
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::observe::errors::Error;
 use crate::controller::observe::reads::{Reader, Reads};
@@ -46,7 +48,7 @@ pub async fn run(
     let own = validity::judge(&reads.stores.verdicts, stored).await?;
     // A session that is not valid names no invoker that could be looked up.
     let (invoker, theirs) = match own {
-        None => invoker(reads, setup, &id.namespace, &reference).await?,
+        None => invoker(reads, setup, &id.namespace, &reference, object.status.as_ref()).await?,
         Some(_) => (None, None),
     };
     let same = |s: &Stored<BackupSession>| {
@@ -85,26 +87,49 @@ async fn invoker(
     setup: &Setup,
     namespace: &str,
     reference: &InvokerRef,
+    state: Option<&BackupSessionStatus>,
 ) -> Result<(Option<Invoker>, Option<Refusal>), Error> {
     let (consumers, verdicts) = (&reads.stores.consumers, &reads.stores.verdicts);
+    let is_over = status::is_over(state.and_then(|s| s.phase));
+    let begun = state.and_then(|s| s.run.as_ref()?.spec_hash.as_deref());
+    let is_known = |invoker: &Invoker| is_over || begun.is_some_and(|hash| hash == invoker.hash());
     match reference.kind.as_str() {
         "BackupConfiguration" => {
-            let Some(found) = reads.current(&consumers.configurations, namespace, &reference.name).await? else {
-                return Ok((None, None));
-            };
+            let known = |found: &Stored<BackupConfiguration>| is_known(&of_configuration(found.open()));
+            let found = certain(reads, &consumers.configurations, namespace, &reference.name, known).await?;
+            let Some(found) = found else { return Ok((None, None)) };
             let refusal =
                 usage::refused(reads, &found, validity::judge(verdicts, &found).await?, setup.max_timeout).await?;
             Ok((Some(of_configuration(found.open())), refusal))
         }
         "BackupBatch" => {
-            let Some(found) = reads.current(&consumers.batches, namespace, &reference.name).await? else {
-                return Ok((None, None));
-            };
+            let known = |found: &Stored<BackupBatch>| is_known(&of_batch(found.open()));
+            let found = certain(reads, &consumers.batches, namespace, &reference.name, known).await?;
+            let Some(found) = found else { return Ok((None, None)) };
             let refusal =
                 usage::refused(reads, &found, validity::judge(verdicts, &found).await?, setup.max_timeout).await?;
             Ok((Some(of_batch(found.open())), refusal))
         }
         _ => Ok((None, None)),
+    }
+}
+
+/// An invoker from a store, if it is what the session has begun with. Otherwise the API server is asked: the watches of
+/// two kinds lag differently, and a session that is created after a change of its invoker must not begin without it.
+async fn certain<K>(
+    reads: &Reads,
+    store: &Indexed<Stored<K>>,
+    namespace: &str,
+    name: &str,
+    is_known: impl Fn(&Stored<K>) -> bool,
+) -> kube::Result<Option<Stored<K>>>
+where
+    K: UserKind + Resource<Scope = NamespaceResourceScope>,
+{
+    match store.get(&ObjectRef::new(name).within(namespace)) {
+        // The rest of an object that is not kept whole is over a limit, also in the answer of the API server.
+        Some(found) if !found.is_whole() || is_known(&found) => Ok(Some(found.as_ref().clone())),
+        _ => Api::<Stored<K>>::namespaced(reads.client.clone(), namespace).get_opt(name).await,
     }
 }
 

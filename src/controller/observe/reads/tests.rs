@@ -10,14 +10,17 @@ use kube::runtime::reflector;
 use kube::runtime::reflector::store::Writer;
 use serde_json::{Value, json};
 
-use crate::api::Repository;
+use crate::api::backup_session::{BackupPhase, BackupSessionStatus};
 use crate::api::common::{RepositoryRef, TargetRef};
+use crate::api::restore_session::RunStatus;
+use crate::api::{BackupConfiguration, BackupSession, Repository};
 use crate::controller::cache::children::Children;
 use crate::controller::cache::consumers::Consumers;
 use crate::controller::cache::scope::Scope;
 use crate::controller::cache::verdicts::Verdicts;
 use crate::controller::observe::reads::*;
-use crate::controller::observe::{repository, targets};
+use crate::controller::observe::{backup, repository, targets};
+use crate::plan::fake::setup;
 use crate::plan::seen::Seen;
 use crate::plan::seen::target::TargetSeen;
 
@@ -48,7 +51,15 @@ fn stores(repositories: reflector::Store<Stored<Repository>>) -> Stores {
     }
 }
 
-/// An API server with one Secret and one claim, and the requests that it got.
+fn configuration(excluded: &str) -> Value {
+    json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
+        "metadata": { "name": "c", "namespace": "n", "uid": "u", "resourceVersion": "1" },
+        "spec": { "repository": { "name": "r" }, "retentionPolicy": { "name": "five", "keepLast": 5, "prune": true },
+            "target": { "ref": { "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "data" },
+                "paths": ["/data"], "volumeMounts": [{ "name": "data", "mountPath": "/data" }], "exclude": [excluded] } } })
+}
+
+/// An API server with one Secret, one claim and one configuration, and the requests that it got.
 fn server() -> (Client, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::<Mutex<Vec<String>>>::default();
     let heard = asked.clone();
@@ -60,6 +71,7 @@ fn server() -> (Client, Arc<Mutex<Vec<String>>>) {
             "/api/v1/namespaces/n/persistentvolumeclaims/data" => {
                 json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata })
             }
+            "/apis/stash.appscode.com/v1beta1/namespaces/n/backupconfigurations/c" => configuration("new"),
             _ => json!({ "metadata": {}, "items": [] }),
         };
         heard.lock().unwrap().push(format!("{} {path}", request.method()));
@@ -90,4 +102,37 @@ async fn a_client_and_stores_are_enough_to_observe() {
     let TargetSeen::Found(target) = targets::target(reads.live("n"), None, Some(&claim)).await else { panic!() };
     assert!(target.claims["data"].exists);
     assert!(asked.lock().unwrap().iter().all(|request| request.starts_with("GET ")), "{asked:?}");
+}
+
+/// The watches of two kinds lag differently: a user changes a configuration, and then creates a session.
+#[tokio::test]
+async fn a_backup_begins_with_its_invoker_as_the_api_server_has_it() {
+    let (store, mut writer): (_, Writer<Stored<BackupConfiguration>>) = reflector::store();
+    let old: Stored<BackupConfiguration> = serde_json::from_value(configuration("old")).unwrap();
+    writer.apply_watcher_event(&kube::runtime::watcher::Event::Apply(old));
+    let (client, asked) = server();
+    let mut all = stores(reflector::store().0);
+    all.consumers.configurations = Indexed::new(store, |_| vec![]);
+    let reads = Reads::new(client, all);
+    let observed = async |phase: Option<BackupPhase>, begun: Option<&String>| {
+        let run = begun.map(|hash| RunStatus { spec_hash: Some(hash.clone()), ..RunStatus::default() });
+        let status = BackupSessionStatus { phase, run, ..BackupSessionStatus::default() };
+        let session = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupSession",
+            "metadata": { "name": "s", "namespace": "n", "uid": "v", "resourceVersion": "1" },
+            "spec": { "invoker": { "kind": "BackupConfiguration", "name": "c" } }, "status": status });
+        let stored: Stored<BackupSession> = serde_json::from_value(session).unwrap();
+        let run = backup::run(&reads, &setup(), &stored, &stored.open()).await.unwrap().0;
+        let invoker = run.invoker.unwrap();
+        let excluded = json!(invoker.members)[0].to_string();
+        assert!(excluded.contains("old") != excluded.contains("new"), "{excluded}");
+        (invoker.hash(), excluded.contains("new"))
+    };
+    let is_new = |(_, is_new): (String, bool)| is_new;
+    let new = observed(None, None).await;
+    let old = observed(Some(BackupPhase::Succeeded), None).await;
+    assert!(is_new(new.clone()) && !is_new(old.clone()) && new.0 != old.0);
+    let before = asked.lock().unwrap().len();
+    assert!(!is_new(observed(Some(BackupPhase::Running), Some(&old.0)).await));
+    assert_eq!(asked.lock().unwrap().len(), before, "what is known is not asked for");
+    assert!(is_new(observed(Some(BackupPhase::Running), Some(&new.0)).await));
 }
