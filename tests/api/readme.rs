@@ -130,13 +130,19 @@ async fn the_first_backup_and_restore_go_as_the_readme_has_them() {
     }
 }
 
-/// Deletes the rights of operators for some namespaces that other tests have left: the chart would find them.
+/// Deletes what other tests have left: rights of operators for some namespaces, which the chart would find, and a Service.
 async fn no_other_lifeboat(cluster: &Cluster) {
     let roles = cluster.api("rbac.authorization.k8s.io/v1", "ClusterRole", "");
     for role in roles.list_metadata(&ListParams::default()).await.unwrap() {
         if role.name_any().starts_with("lifeboat.") {
             roles.delete(&role.name_any(), &DeleteParams::default()).await.unwrap();
         }
+    }
+    // The Service that other tests have created instead of the chart's own would conflict.
+    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "lifeboat", "namespace": "lifeboat-system" } });
+    if !cluster.get(&service).await.is_null() {
+        cluster.delete(&service).await;
+        cluster.until(&service, "gone", Value::is_null).await;
     }
 }
 
@@ -146,11 +152,6 @@ async fn no_other_lifeboat(cluster: &Cluster) {
 async fn an_installation_beside_another_in_the_same_namespace_is_refused() {
     let cluster = Cluster::alone().await;
     no_other_lifeboat(&cluster).await;
-    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "lifeboat", "namespace": "lifeboat-system" } });
-    if !cluster.get(&service).await.is_null() {
-        cluster.delete(&service).await;
-        cluster.until(&service, "gone", Value::is_null).await;
-    }
     let own = "lifeboat charts/lifeboat --namespace lifeboat-system --set webhook.enabled=false";
     let shop = "shop charts/lifeboat --namespace lifeboat-shop --create-namespace --set webhook.enabled=false";
     let refused = async |command: &str, why: &str| {
@@ -190,12 +191,6 @@ async fn it_is_installed_by_the_commands_of_the_readme() {
     let plain = "kubectl apply -k config";
     assert!(page.contains(&format!("`{plain}`")) && own.len() == 2, "{own:?}");
     let built = "registry.example.com/lifeboat:dev";
-    // The Service that other tests have created instead of the chart's own would conflict.
-    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "lifeboat", "namespace": "lifeboat-system" } });
-    if !cluster.get(&service).await.is_null() {
-        cluster.delete(&service).await;
-        cluster.until(&service, "gone", Value::is_null).await;
-    }
     no_other_lifeboat(&cluster).await;
     for (install, image, remove) in [
         (own[0].as_str(), built, "helm uninstall lifeboat --namespace lifeboat-system"),

@@ -203,6 +203,24 @@ mod tests {
         (bounded(&Client::new(tower::service_fn(answer), "n")), asked)
     }
 
+    /// An API server that answers with this text, but does not answer some limits in time.
+    fn slow(is_late: fn(u32) -> bool, text: Vec<u8>) -> (Client, Asked) {
+        let asked = Asked::default();
+        let heard = asked.clone();
+        let answer = move |request: Request<Body>| {
+            let limit = limit_of(request.uri()).expect("a list by pages");
+            heard.lock().unwrap().push(limit);
+            let text = text.clone();
+            async move {
+                if is_late(limit) {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, kube::Error>(Response::new(Body::from(text)))
+            }
+        };
+        (within(&Client::new(tower::service_fn(answer), "n"), Duration::from_millis(50)), asked)
+    }
+
     async fn all(client: Client) -> Vec<String> {
         let api = Api::<ConfigMap>::namespaced(client, "n");
         let (mut next, mut names) = (Some(ListParams::default().limit(100)), vec![]);
@@ -243,19 +261,7 @@ mod tests {
     /// Otherwise each list would begin with a page that is too long, and would never end.
     #[tokio::test]
     async fn a_page_that_was_too_long_is_remembered_where_there_was_no_time_for_the_next() {
-        let asked = Asked::default();
-        let heard = asked.clone();
-        let slow = move |request: Request<Body>| {
-            let limit = limit_of(request.uri()).expect("a list by pages");
-            heard.lock().unwrap().push(limit);
-            async move {
-                if limit < 100 {
-                    std::future::pending::<()>().await;
-                }
-                Ok::<_, kube::Error>(Response::new(Body::from(vec![b' '; PAGE_BYTES + 1])))
-            }
-        };
-        let client = within(&Client::new(tower::service_fn(slow), "n"), Duration::from_millis(50));
+        let (client, asked) = slow(|limit| limit < 100, vec![b' '; PAGE_BYTES + 1]);
         let api = Api::<ConfigMap>::namespaced(client, "n");
         for _ in 0..2 {
             assert!(api.list(&ListParams::default().limit(100)).await.is_err());
@@ -266,19 +272,7 @@ mod tests {
     /// The API server may need longer to build a page than the operator waits.
     #[tokio::test]
     async fn a_page_that_does_not_come_in_time_is_smaller_the_next_time() {
-        let asked = Asked::default();
-        let heard = asked.clone();
-        let slow = move |request: Request<Body>| {
-            let limit = limit_of(request.uri()).expect("a list by pages");
-            heard.lock().unwrap().push(limit);
-            async move {
-                if limit > 10 {
-                    std::future::pending::<()>().await;
-                }
-                Ok::<_, kube::Error>(Response::new(Body::from(r#"{"metadata":{},"items":[]}"#.as_bytes().to_vec())))
-            }
-        };
-        let client = within(&Client::new(tower::service_fn(slow), "n"), Duration::from_millis(50));
+        let (client, asked) = slow(|limit| limit > 10, br#"{"metadata":{},"items":[]}"#.to_vec());
         let api = Api::<ConfigMap>::namespaced(client, "n");
         let page = ListParams::default().limit(100);
         assert!(api.list(&page).await.is_err());
