@@ -54,7 +54,27 @@ pub struct Cluster {
     /// Namespaces that the test has created.
     made: Mutex<Vec<String>>,
     /// Dropped last, after the test's objects. `None` for another user of the same test.
-    _turn: Option<Turn>,
+    turn: Option<Turn>,
+}
+
+/// What is printed of the runs and Jobs of a test that failed.
+const STANDING: &str = "custom-columns=KIND:.kind,NAME:.metadata.name,STEP:.metadata.annotations.lifeboat\\.stash\\.appscode\\.com/step-key,\
+PHASE:.status.phase,CONDITIONS:.status.conditions[*].type,SUMMARY:.status.summary,MEMBERS:.status.members[*].message";
+
+impl Drop for Cluster {
+    /// When the test has failed: prints what its runs wait for, before its namespaces are forgotten.
+    fn drop(&mut self) {
+        if !std::thread::panicking() || self.turn.is_none() {
+            return;
+        }
+        let kinds = "restoresessions,restorebatches,backupsessions,jobs";
+        for namespace in self.made.lock().unwrap_or_else(PoisonError::into_inner).iter().take(4) {
+            let get = ["get", kinds, "--namespace", namespace, "--output", STANDING, "--request-timeout", "10s"];
+            if let Ok(got) = std::process::Command::new("kubectl").args(get).output() {
+                println!("{namespace}:\n{}", String::from_utf8_lossy(&got.stdout));
+            }
+        }
+    }
 }
 
 impl Cluster {
@@ -89,7 +109,7 @@ impl Cluster {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_default().await.expect("KUBECONFIG names no cluster: make test-api starts one");
         let cluster =
-            Self { client, home: SYSTEM.to_owned(), is_limited: false, made: Mutex::default(), _turn: Some(turn) };
+            Self { client, home: SYSTEM.to_owned(), is_limited: false, made: Mutex::default(), turn: Some(turn) };
         let _one = DEFINITIONS.lock().await;
         let there = cluster.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", "");
         let there = there.list_metadata(&ListParams::default()).await.unwrap().items;
@@ -128,7 +148,7 @@ impl Cluster {
         let mut config = kube::Config::infer().await.unwrap();
         config.auth_info.impersonate = Some(name.to_owned());
         let client = Client::try_from(config).unwrap();
-        Self { client, home: self.home.clone(), is_limited: false, made: Mutex::default(), _turn: None }
+        Self { client, home: self.home.clone(), is_limited: false, made: Mutex::default(), turn: None }
     }
 
     /// A namespace for the test only. Operators that are started afterwards work in it.

@@ -19,6 +19,9 @@ use super::cluster::{Cluster, eventually};
 /// Time to start and to take a free Lease. A process takes back its own Lease at once.
 const STARTS_WITHIN: Duration = Duration::from_secs(45);
 
+/// Lines of the log that are printed of an operator whose test failed.
+const LOG_LINES: usize = 20;
+
 /// Image of Jobs that no node runs.
 const JOB_IMAGE: &str = "localhost/test:1";
 
@@ -44,6 +47,7 @@ pub const STEADY: [&str; 4] = ["--webhook", "false", "--lease-duration", "60s"];
 pub struct Operator {
     child: Child,
     port: u16,
+    log: PathBuf,
 }
 
 impl Operator {
@@ -117,7 +121,7 @@ impl Operator {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { child, port }
+        Self { child, port, log: Self::log(identity) }
     }
 
     /// Path of the log of an operator with this name that this test starts.
@@ -192,9 +196,14 @@ impl Operator {
 }
 
 impl Drop for Operator {
-    /// Sends SIGKILL: the operator cannot clean up.
+    /// Sends SIGKILL: the operator cannot clean up. When the test has failed, prints the end of the log.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            println!("{}:\n{}", self.log.display(), lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"));
+        }
     }
 }

@@ -221,8 +221,9 @@ where
     match error {
         Error::Busy(_) => return Requeue::After(BUSY),
         Error::Crowded(_) => return Requeue::After(CROWDED),
-        // The new leader reconciles the object; this process ends.
-        Error::Kube(cause) if NotLeading::is(cause) => return Requeue::OnChange,
+        // The new leader reconciles the object, and this process ends. If it was only late to see that its Lease was
+        // renewed, it goes on.
+        Error::Kube(cause) if NotLeading::is(cause) => return Requeue::After(RETRY),
         // Another client wrote or deleted the object between the operator's read and write: the watch delivers the
         // new state.
         Error::Kube(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
