@@ -198,9 +198,13 @@ impl Operator {
 impl Drop for Operator {
     /// Sends SIGKILL: the operator cannot clean up. When the test has failed, prints the end of the log.
     fn drop(&mut self) {
+        let ended = self.child.try_wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
+            if let Ok(Some(status)) = ended {
+                println!("the operator had ended by itself: {status}");
+            }
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             println!("{}:\n{}", self.log.display(), lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"));
