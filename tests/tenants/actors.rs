@@ -178,6 +178,12 @@ pub fn code<T>(answer: kube::Result<T>) -> u16 {
     }
 }
 
+/// Whether a response says that the request is not allowed: the right is gone, or the account too, whose token is then no
+/// longer valid.
+pub fn is_denied(code: u16) -> bool {
+    [401, 403].contains(&code)
+}
+
 /// Message with which the API server refuses a request.
 pub fn refusal(answer: kube::Result<Value>) -> String {
     match answer {

@@ -11,7 +11,7 @@ use lifeboat::plan::seen::identity::Identity;
 use lifeboat::plan::work::rbac;
 use serde_json::{Value, json};
 
-use super::actors::{Role, code};
+use super::actors::{Role, code, is_denied};
 use super::cluster::{SOON, condition, eventually};
 use super::forged::{self, Forged, TEXT, done, failed, kept, owned, preflight, restored};
 use super::jobs;
@@ -304,7 +304,7 @@ async fn an_account_that_was_there_first_keeps_no_right() {
         // Without the account, its token is invalid.
         let answer = code(secrets.get("secret").await);
         let left = bindings.list(&of_run).await.unwrap().items.len();
-        if [401, 403].contains(&answer) && left == 0 { Ok(()) } else { Err(format!("{answer}, {left} bindings")) }
+        if is_denied(answer) && left == 0 { Ok(()) } else { Err(format!("{answer}, {left} bindings")) }
     })
     .await;
     let accounts = Api::<ServiceAccount>::namespaced(scene.cluster.client.clone(), &scene.a);
