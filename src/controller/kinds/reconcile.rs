@@ -237,3 +237,20 @@ where
     }
     Requeue::After(RETRY)
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn an_object_whose_write_was_refused_is_reconciled_again_even_if_the_fence_refused_it() {
+        let api = |code| Error::Kube(kube::Error::Api(Status { code, ..Status::default() }.boxed()));
+        let fence = Error::Kube(kube::Error::Service(NotLeading.into()));
+        assert_eq!(error_policy(&ConfigMap::default(), &fence), Requeue::After(RETRY));
+        assert_eq!(error_policy(&ConfigMap::default(), &api(500)), Requeue::After(RETRY));
+        assert_eq!(error_policy(&ConfigMap::default(), &Error::AnotherVersion), Requeue::OnChange);
+    }
+}
