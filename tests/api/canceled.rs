@@ -24,6 +24,9 @@ async fn a_canceled_backup_stops_its_jobs_and_is_followed_by_none() {
     cluster.apply(&object).await.unwrap();
     jobs::succeed(&cluster, &ns, "prepare").await;
     let running = jobs::of_step(&cluster, &ns, "backup/").await;
+    // The Job comes before the status that names its host, and a cancel in between would leave nothing to say of it.
+    let is_named = |o: &Value| o["status"]["targets"][0]["stats"][0]["phase"] == "Running";
+    cluster.until(&object, "its host is in status", is_named).await;
 
     // Only cancel may change, and it cannot be undone. The definition refuses the change, for there is no webhook here.
     let refused = |patch: Value| cluster.patch(&object, patch);

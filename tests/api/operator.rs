@@ -5,6 +5,7 @@ mod faketime;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -195,16 +196,34 @@ impl Operator {
     }
 }
 
+impl Operator {
+    /// How often objects were reconciled. Blocks: for a test that has failed.
+    fn counts(&self) -> String {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text = ask().unwrap_or_else(|e| e.to_string());
+        text.lines().filter(|l| l.starts_with("lifeboat_reconciles_total")).collect::<Vec<_>>().join("\n")
+    }
+}
+
 impl Drop for Operator {
     /// Sends SIGKILL: the operator cannot clean up. When the test has failed, prints the end of the log.
     fn drop(&mut self) {
         let ended = self.child.try_wait();
+        let counts = if std::thread::panicking() { self.counts() } else { String::new() };
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
             if let Ok(Some(status)) = ended {
                 println!("the operator had ended by itself: {status}");
             }
+            println!("{counts}");
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             println!("{}:\n{}", self.log.display(), lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"));
