@@ -5,7 +5,6 @@ mod faketime;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -20,6 +19,8 @@ use super::cluster::{Cluster, eventually};
 /// Time to start and to take a free Lease. A process takes back its own Lease at once.
 const STARTS_WITHIN: Duration = Duration::from_secs(45);
 
+/// Longest wait for its metrics of an operator whose test failed.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// Lines of the log that are printed of an operator whose test failed.
 const LOG_LINES: usize = 20;
 
@@ -176,6 +177,24 @@ impl Operator {
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 
+    /// Prints what the operator did: how often objects were reconciled, and the end of its log.
+    fn tell(&mut self) {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            println!("the operator had ended by itself: {status}");
+        }
+        // The runtime of the test cannot be waited for while it is dropped.
+        let ask = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            runtime.block_on(async { tokio::time::timeout(ANSWERS_WITHIN, self.page("/metrics")).await.ok()? })
+        };
+        let page = std::thread::scope(|scope| scope.spawn(ask).join()).ok().flatten();
+        let text = page.map(|(_, text)| text).unwrap_or_default();
+        text.lines().filter(|l| l.starts_with("lifeboat_reconciles_total")).for_each(|l| println!("{l}"));
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        println!("{}:\n{}", self.log.display(), lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"));
+    }
+
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -196,37 +215,13 @@ impl Operator {
     }
 }
 
-impl Operator {
-    /// How often objects were reconciled. Blocks: for a test that has failed.
-    fn counts(&self) -> String {
-        let ask = || -> std::io::Result<String> {
-            let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
-            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok(text)
-        };
-        let text = ask().unwrap_or_else(|e| e.to_string());
-        text.lines().filter(|l| l.starts_with("lifeboat_reconciles_total")).collect::<Vec<_>>().join("\n")
-    }
-}
-
 impl Drop for Operator {
-    /// Sends SIGKILL: the operator cannot clean up. When the test has failed, prints the end of the log.
+    /// Sends SIGKILL: the operator cannot clean up. When the test has failed, prints what the operator did.
     fn drop(&mut self) {
-        let ended = self.child.try_wait();
-        let counts = if std::thread::panicking() { self.counts() } else { String::new() };
+        if std::thread::panicking() {
+            self.tell();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            if let Ok(Some(status)) = ended {
-                println!("the operator had ended by itself: {status}");
-            }
-            println!("{counts}");
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            println!("{}:\n{}", self.log.display(), lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"));
-        }
     }
 }

@@ -5,17 +5,19 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::core::GroupVersionKind;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
+use self::kinds::resource;
 pub use self::polling::eventually;
 use self::polling::{followed, steadily};
 use super::watchman;
 
+#[path = "kinds.rs"]
+mod kinds;
 #[path = "polling.rs"]
 mod polling;
 
@@ -468,36 +470,4 @@ pub fn condition(object: &Value, kind: &str) -> (String, String, String) {
     let found = all.into_iter().find(|c| c["type"] == kind).unwrap_or_default();
     let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
     (text("status"), text("reason"), text("message"))
-}
-
-fn resource(kind: &str) -> ApiResource {
-    let (group, version, plural) = match kind {
-        "Deployment" => ("apps", "v1", "deployments"),
-        "StatefulSet" => ("apps", "v1", "statefulsets"),
-        "DaemonSet" => ("apps", "v1", "daemonsets"),
-        "ReplicaSet" => ("apps", "v1", "replicasets"),
-        "ReplicationController" => ("", "v1", "replicationcontrollers"),
-        "HorizontalPodAutoscaler" => ("autoscaling", "v2", "horizontalpodautoscalers"),
-        "Job" => ("batch", "v1", "jobs"),
-        "Repository" => ("stash.appscode.com", "v1alpha1", "repositories"),
-        "BackupBlueprint" => ("stash.appscode.com", "v1beta1", "backupblueprints"),
-        "BackupConfiguration" => ("stash.appscode.com", "v1beta1", "backupconfigurations"),
-        "BackupBatch" => ("stash.appscode.com", "v1beta1", "backupbatches"),
-        "BackupSession" => ("stash.appscode.com", "v1beta1", "backupsessions"),
-        "RestoreSession" => ("stash.appscode.com", "v1beta1", "restoresessions"),
-        "RestoreBatch" => ("stash.appscode.com", "v1beta1", "restorebatches"),
-        "Role" => ("rbac.authorization.k8s.io", "v1", "roles"),
-        "RoleBinding" => ("rbac.authorization.k8s.io", "v1", "rolebindings"),
-        "ServiceAccount" => ("", "v1", "serviceaccounts"),
-        "Snapshot" => ("repositories.stash.appscode.com", "v1alpha1", "snapshots"),
-        "Secret" => ("", "v1", "secrets"),
-        "Event" => ("", "v1", "events"),
-        "Pod" => ("", "v1", "pods"),
-        "Namespace" => ("", "v1", "namespaces"),
-        "Node" => ("", "v1", "nodes"),
-        "PersistentVolume" => ("", "v1", "persistentvolumes"),
-        "PersistentVolumeClaim" => ("", "v1", "persistentvolumeclaims"),
-        other => panic!("the harness does not know kind {other}"),
-    };
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
 }

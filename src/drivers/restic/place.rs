@@ -86,6 +86,29 @@ fn bucket(url: &str) -> Option<Bucket> {
     Some(Bucket { host, name: written(name), prefix: written(prefix) })
 }
 
+/// Host and port of storage that is reached over TCP.
+pub fn endpoint(url: &str) -> Option<(String, u16)> {
+    let rest = url.strip_prefix("s3:").or_else(|| url.strip_prefix("rest:"))?;
+    let (rest, port) = if let Some(rest) = rest.strip_prefix("http://") {
+        (rest, 80)
+    } else {
+        let rest = rest.strip_prefix("https://").or_else(|| rest.strip_prefix("//")).unwrap_or(rest);
+        (rest, 443)
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let authority = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = if let Some(v6) = authority.strip_prefix('[') {
+        let (host, after) = v6.split_once(']')?;
+        (host, after.strip_prefix(':').map_or(Some(port), |p| p.parse().ok())?)
+    } else {
+        match authority.split_once(':') {
+            Some((host, p)) => (host, p.parse().ok()?),
+            None => (authority, port),
+        }
+    };
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,7 +22,7 @@ use crate::drivers::restic::args;
 use crate::drivers::restic::bucket::Bucket;
 use crate::drivers::restic::error;
 use crate::drivers::restic::output::Message;
-use crate::drivers::restic::place::Place;
+use crate::drivers::restic::place::{Place, endpoint};
 use crate::drivers::restic::run::{End, Invocation, LOOK, Limit, Ran, run};
 use crate::drivers::restic::secrets::Secrets;
 use crate::drivers::restic::tuning::Memory;
@@ -471,29 +471,6 @@ pub fn read_document<'a, T: Deserialize<'a>>(text: &'a [u8], what: &str) -> Resu
     serde_json::from_slice(text).map_err(|e| {
         Failure::new(Class::Fatal, reason::RESTIC_FAILED, format!("restic's output for {what} cannot be parsed: {e}."))
     })
-}
-
-/// Host and port of storage that is reached over TCP.
-fn endpoint(url: &str) -> Option<(String, u16)> {
-    let rest = url.strip_prefix("s3:").or_else(|| url.strip_prefix("rest:"))?;
-    let (rest, port) = if let Some(rest) = rest.strip_prefix("http://") {
-        (rest, 80)
-    } else {
-        let rest = rest.strip_prefix("https://").or_else(|| rest.strip_prefix("//")).unwrap_or(rest);
-        (rest, 443)
-    };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let authority = authority.rsplit('@').next().unwrap_or_default();
-    let (host, port) = if let Some(v6) = authority.strip_prefix('[') {
-        let (host, after) = v6.split_once(']')?;
-        (host, after.strip_prefix(':').map_or(Some(port), |p| p.parse().ok())?)
-    } else {
-        match authority.split_once(':') {
-            Some((host, p)) => (host, p.parse().ok()?),
-            None => (authority, port),
-        }
-    };
-    (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
 mod opening;
