@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::Request;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
 };
@@ -260,6 +261,19 @@ impl Cluster {
     /// Waits until a session is in this phase.
     pub async fn until_phase(&self, object: &Value, phase: &str) -> Value {
         self.until(object, phase, |o| o["status"]["phase"] == phase).await
+    }
+
+    /// Events of a namespace that are meant, oldest first, once there are this many: an event is written after the
+    /// status that it is about.
+    pub async fn events(&self, namespace: &str, count: usize, meant: impl Fn(&Event) -> bool) -> Vec<Event> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        eventually("events", SOON, || async {
+            let all = api.list(&ListParams::default()).await.map_err(|e| e.to_string())?.items;
+            let (mut found, others): (Vec<_>, Vec<_>) = all.into_iter().partition(&meant);
+            found.sort_by_key(|e| e.event_time.clone().map(|t| t.0));
+            if found.len() >= count { Ok(found) } else { Err(format!("{found:?}, and of others {others:?}")) }
+        })
+        .await
     }
 
     /// The row that `kubectl get` prints: columns and cells.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::cluster::{Cluster, SOON, condition, eventually};
+use super::cluster::{Cluster, condition};
 use super::jobs::{self, ground, session, target};
 use super::operator::Operator;
 
@@ -46,11 +46,6 @@ async fn a_restore_that_deletes_waits_for_pods_and_says_what_it_deleted() {
     let done = cluster.until_phase(&object, "Succeeded").await;
     assert_eq!(said(&done), "Restored 1 host: 7 entries, 70 B. Deleted 3 entries.");
     assert_eq!((&done["status"]["stats"][0]["deleted"], condition(&done, "Ready").0), (&json!(3), "True"));
-    let events = cluster.api("events.k8s.io/v1", "Event", &ns);
-    eventually("an event says so", SOON, || async {
-        let all = events.list(&kube::api::ListParams::default()).await.unwrap().items;
-        let told = all.iter().any(|e| e.data["reason"] == "ExtraneousDeleted" && e.data["type"] == "Normal");
-        if told { Ok(()) } else { Err(format!("{} events", all.len())) }
-    })
-    .await;
+    let told = cluster.events(&ns, 1, |e| e.reason.as_deref() == Some("ExtraneousDeleted")).await;
+    assert_eq!(told[0].type_.as_deref(), Some("Normal"));
 }

@@ -22,17 +22,9 @@ async fn backups_that_stop_are_seen_until_one_succeeds_and_outlive_their_session
     let late = cluster.until(&object, "late", |o| condition(o, "BackupsLate") == ("True", "BackupsLate")).await;
     assert!(message(&late, "BackupsLate").starts_with("No backup has succeeded yet, and more than one was due."));
     assert!(late["status"].get("lastBackup").is_none(), "what is skipped is no backup: {late:#}");
-    let events = cluster.api("v1", "Event", &ns);
-    let told = eventually("the event", SOON, || async {
-        let all = events.list(&kube::api::ListParams::default()).await.unwrap().items;
-        let found: Vec<_> = all.into_iter().filter(|e| e.data["reason"] == "BackupsLate").collect();
-        if found.is_empty() { Err("none".to_owned()) } else { Ok(found) }
-    })
-    .await;
-    assert_eq!(
-        (told.len(), &told[0].data["type"], &told[0].data["involvedObject"]["name"]),
-        (1, &json!("Warning"), &json!("files"))
-    );
+    let told = cluster.events(&ns, 1, |e| e.reason.as_deref() == Some("BackupsLate")).await;
+    let about = told[0].regarding.as_ref().and_then(|r| r.name.as_deref());
+    assert_eq!((told.len(), told[0].type_.as_deref(), about), (1, Some("Warning"), Some("files")));
     let labels = format!(r#"namespace="{ns}",kind="BackupConfiguration",name="files",repository="{ns}/repo""#);
     let has = async |line: String| {
         eventually(&line, SOON, || async {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt as _;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use lifeboat::contract::restic::{Absent, Answer, Step};
 use lifeboat::contract::{Class, Failure, Outcome};
 use lifeboat::names::reason;
@@ -48,15 +48,14 @@ async fn ends_with(cluster: &Cluster, ns: &str, why: &str) {
     jobs::end(cluster, &job, &Outcome { failure: Some(failure), answer: None, ..success(&job) }).await;
 }
 
-/// Reasons of the warnings about an object.
-async fn warnings(cluster: &Cluster, ns: &str, object: &Value) -> Vec<String> {
-    let api: Api<Event> = Api::namespaced(cluster.client.clone(), ns);
-    let all = api.list(&ListParams::default()).await.unwrap().items;
-    let is_about = |e: &Event| e.regarding.as_ref().is_some_and(|r| r.kind.as_deref() == object["kind"].as_str());
-    let mut all: Vec<Event> =
-        all.into_iter().filter(|e| is_about(e) && e.type_.as_deref() == Some("Warning")).collect();
-    all.sort_by_key(|e| e.creation_timestamp().map(|t| t.0));
-    all.into_iter().filter_map(|e| e.reason).collect()
+/// Reasons of the warnings about an object, without those with an unwanted reason, once there are two.
+async fn warnings(cluster: &Cluster, ns: &str, object: &Value, unwanted: Option<&str>) -> Vec<String> {
+    let meant = |e: &Event| {
+        e.regarding.as_ref().is_some_and(|r| r.kind.as_deref() == object["kind"].as_str())
+            && e.type_.as_deref() == Some("Warning")
+            && (unwanted.is_none() || e.reason.as_deref() != unwanted)
+    };
+    cluster.events(ns, 2, meant).await.into_iter().filter_map(|e| e.reason).collect()
 }
 
 /// Closes: B1, B3, B4 of the newcomer.
@@ -93,7 +92,7 @@ async fn a_repository_says_why_it_does_not_open_and_is_opened_when_its_secret_is
     jobs::end(&cluster, &job, &success(&job)).await;
     for object in [&store, &files] {
         cluster.until(object, "ready", |o| condition(o, "Ready").0 == "True").await;
-        let said = warnings(&cluster, &ns, object).await;
+        let said = warnings(&cluster, &ns, object, None).await;
         assert_eq!(said, [reason::WRONG_PASSWORD, reason::SECRET_INCOMPLETE], "each once");
     }
     let written = cluster.get(&store).await.to_string();
@@ -121,10 +120,8 @@ async fn a_configuration_whose_target_is_missing_warns_once_and_is_ready_when_it
         if condition(&now, "Ready").0 == "True" { Ok(()) } else { Err(format!("{:#}", now["status"])) }
     })
     .await;
-    let said = warnings(&cluster, &ns, &files).await;
     // The operator may have seen the Secret after the Repository.
-    let said: Vec<&str> =
-        said.iter().map(String::as_str).filter(|s| *s != reason::BACKEND_SECRET_NOT_AVAILABLE).collect();
+    let said = warnings(&cluster, &ns, &files, Some(reason::BACKEND_SECRET_NOT_AVAILABLE)).await;
     assert_eq!(said, [reason::REPOSITORY_NOT_AVAILABLE, reason::TARGET_NOT_AVAILABLE]);
 }
 

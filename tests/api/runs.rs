@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::events::v1::Event;
-use kube::Api;
-use kube::api::{DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::api::{DynamicObject, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, condition, eventually, message};
@@ -53,15 +52,9 @@ impl Versions {
 
 /// Type and reason of the events about an object, oldest first.
 async fn events(cluster: &Cluster, namespace: &str, name: &str, count: usize) -> Vec<(String, String)> {
-    let api: Api<Event> = Api::namespaced(cluster.client.clone(), namespace);
-    eventually("events", SOON, || async {
-        let mut all = api.list(&ListParams::default()).await.unwrap().items;
-        all.retain(|e| e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name));
-        all.sort_by_key(|e| e.event_time.clone().map(|t| t.0));
-        let said: Vec<_> = all.into_iter().map(|e| (e.type_.unwrap(), e.reason.unwrap())).collect();
-        if said.len() >= count { Ok(said) } else { Err(format!("{said:?}")) }
-    })
-    .await
+    let about = |e: &Event| e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name);
+    let all = cluster.events(namespace, count, about).await;
+    all.into_iter().map(|e| (e.type_.unwrap(), e.reason.unwrap())).collect()
 }
 
 #[tokio::test]

@@ -5,13 +5,14 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, condition, eventually, message};
 use super::jobs::{self, ground, session, target};
 use super::operator::Operator;
 
+const REFUSED: &str = "RefusedByApiServer";
 /// The operator checks a Job without a pod after twelve seconds.
 const NEXT_LOOK: Duration = Duration::from_secs(25);
 
@@ -60,12 +61,10 @@ fn web(ns: &str) -> Value {
     json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } })
 }
 
-/// Warnings about a session with one reason.
-async fn warnings(cluster: &Cluster, ns: &str, reason: &str) -> Vec<String> {
-    let api: Api<Event> = Api::namespaced(cluster.client.clone(), ns);
-    let all = api.list(&ListParams::default()).await.unwrap().items;
-    let ours = all.into_iter().filter(|e| e.reason.as_deref() == Some(reason) && e.type_.as_deref() == Some("Warning"));
-    ours.filter_map(|e| e.note).collect()
+/// Number of warnings about refused scales, once there is one.
+async fn refusals(cluster: &Cluster, ns: &str) -> usize {
+    let is_refusal = |e: &Event| e.reason.as_deref() == Some(REFUSED) && e.type_.as_deref() == Some("Warning");
+    cluster.events(ns, 1, is_refusal).await.len()
 }
 
 #[tokio::test]
@@ -90,8 +89,8 @@ async fn a_scale_that_a_policy_refuses_holds_up_its_member_and_nobody_else() {
     assert!(text.contains("Deployment/web could not be scaled from 2 to 0 for the restore"), "{text}");
     assert!(text.contains("the house wants it so"), "{text}");
     let told = json!({ "status": { "conditions": member["conditions"] } });
-    assert_eq!(condition(&told, "Quiesced"), ("False", "RefusedByApiServer"));
-    assert_eq!(warnings(&cluster, &ns, "RefusedByApiServer").await.len(), 1);
+    assert_eq!(condition(&told, "Quiesced"), ("False", REFUSED));
+    assert_eq!(refusals(&cluster, &ns).await, 1);
 
     policy.remove(&cluster).await;
     judges(&cluster, &ns, 0, true).await;
@@ -117,16 +116,12 @@ async fn a_session_that_goes_and_may_not_scale_back_says_so_until_it_may() {
     judges(&cluster, &ns, 2, false).await;
     cluster.delete(&object).await;
     jobs::collect(&cluster, &running).await;
-    let told = cluster.until(&object, "told", |o| condition(o, "ScaledBack") == ("False", "RefusedByApiServer")).await;
+    let told = cluster.until(&object, "told", |o| condition(o, "ScaledBack") == ("False", REFUSED)).await;
     let text = message(&told, "ScaledBack");
     assert!(text.contains("could not be scaled back from 0 to 2 replicas"), "{text}");
     assert!(text.contains(&format!("kubectl -n {ns} scale deployment/web --replicas=2")), "{text}");
     assert!(told["status"]["summary"].as_str().unwrap().contains("could not be scaled back"), "{:#}", told["status"]);
-    eventually("a warning", SOON, || async {
-        let all = warnings(&cluster, &ns, "RefusedByApiServer").await;
-        if all.len() == 1 { Ok(()) } else { Err(format!("{all:?}")) }
-    })
-    .await;
+    assert_eq!(refusals(&cluster, &ns).await, 1);
     assert!(jobs::is_held(&cluster.get(&object).await));
 
     policy.remove(&cluster).await;

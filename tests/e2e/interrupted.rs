@@ -112,9 +112,7 @@ async fn c09_a_canceled_batch_says_what_is_restored_and_leaves_the_rest_alone() 
     let note = web["metadata"]["annotations"][HELD_DOWN].as_str().unwrap();
     let note: serde_json::Value = serde_json::from_str(note).unwrap();
     assert_eq!((&note["replicas"], &note["uid"]), (&json!(2), &session["metadata"]["uid"]), "{note}");
-    // Events are written after the status.
-    let told = eventually(10, async || Some(site.warnings("web", "HeldDown").await).filter(|w| !w.is_empty())).await;
-    let told = told.unwrap_or_default();
+    let told = site.warnings("web", "HeldDown").await;
     assert!(matches!(told.as_slice(), [(text, 1)] if text.contains("scales it back to 2")), "{told:?}");
     assert!(text.contains("stays at 0 replicas and had 2"), "{text}");
 
