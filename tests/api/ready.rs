@@ -53,7 +53,7 @@ async fn warnings(cluster: &Cluster, ns: &str, object: &Value, unwanted: Option<
     let meant = |e: &Event| {
         e.regarding.as_ref().is_some_and(|r| r.kind.as_deref() == object["kind"].as_str())
             && e.type_.as_deref() == Some("Warning")
-            && (unwanted.is_none() || e.reason.as_deref() != unwanted)
+            && e.reason.as_deref() != unwanted
     };
     cluster.events(ns, 2, meant).await.into_iter().filter_map(|e| e.reason).collect()
 }

@@ -241,12 +241,12 @@ impl Site {
     }
 
     /// Warnings with this reason about a session, each with its note and its count, once there is one: an event is
-    /// written after the status that it is about. None if there is none for 15 seconds.
+    /// written after the status that it is about. None if there is none for ten seconds.
     pub async fn warnings(&self, session: &str, reason: &str) -> Vec<(String, i64)> {
         let of = |e: &Value| e["type"] == "Warning" && e["reason"] == reason && e["involvedObject"]["name"] == session;
         let said = |e: &Value| e["series"]["count"].as_i64().or(e["count"].as_i64()).unwrap_or(1).max(1);
         let note = |e: &Value| e["message"].as_str().unwrap_or_default().to_owned();
-        let told = eventually(15, async || {
+        let told = eventually(10, async || {
             let all = self.list("Event").await;
             let told: Vec<_> = all.iter().filter(|e| of(e)).map(|e| (note(e), said(e))).collect();
             (!told.is_empty()).then_some(told)

@@ -135,6 +135,19 @@ mod tests {
     }
 
     #[test]
+    fn endpoints_are_found() {
+        let at = |url: &str| endpoint(url).map(|(h, p)| format!("{h} {p}"));
+        assert_eq!(at("s3:http://minio.storage:9000/bucket/a").as_deref(), Some("minio.storage 9000"));
+        assert_eq!(at("s3:s3.amazonaws.com/bucket").as_deref(), Some("s3.amazonaws.com 443"));
+        assert_eq!(at("s3:https://[::1]:9000/b").as_deref(), Some("::1 9000"));
+        assert_eq!(at("s3:http://[::1]/b").as_deref(), Some("::1 80"));
+        assert_eq!(at("rest:https://u:p@host/").as_deref(), Some("host 443"));
+        assert_eq!(at("/lifeboat/repository"), None);
+        assert_eq!(at("gs:bucket:/"), None);
+        assert_eq!(at("s3:"), None);
+    }
+
+    #[test]
     fn nothing_creates_what_was_there_before() {
         for url in ["s3:http://minio:9000/shop/a", "/lifeboat/repository"] {
             let place = place(url, true);

@@ -21,16 +21,3 @@ fn restic_gets_nothing_that_steers_it() {
     assert_eq!(passed_on(true, &given(token)), [(AMBIENT_FILES[0].to_owned(), token.to_owned())]);
     assert_eq!(passed_on(true, &given("/var/run/secrets/../../../etc/lifeboat/repository/RESTIC_PASSWORD")), []);
 }
-
-#[test]
-fn endpoints_are_found() {
-    let at = |url: &str| endpoint(url).map(|(h, p)| format!("{h} {p}"));
-    assert_eq!(at("s3:http://minio.storage:9000/bucket/a").as_deref(), Some("minio.storage 9000"));
-    assert_eq!(at("s3:s3.amazonaws.com/bucket").as_deref(), Some("s3.amazonaws.com 443"));
-    assert_eq!(at("s3:https://[::1]:9000/b").as_deref(), Some("::1 9000"));
-    assert_eq!(at("s3:http://[::1]/b").as_deref(), Some("::1 80"));
-    assert_eq!(at("rest:https://u:p@host/").as_deref(), Some("host 443"));
-    assert_eq!(at("/lifeboat/repository"), None);
-    assert_eq!(at("gs:bucket:/"), None);
-    assert_eq!(at("s3:"), None);
-}
