@@ -3,7 +3,7 @@
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, message};
+use super::cluster::{Cluster, SOON, eventually, message};
 use super::installed::Webhook;
 use super::jobs::{session, target};
 use super::webhook::refusal;
@@ -43,6 +43,11 @@ async fn only_who_may_create_pods_may_run_code_in_a_job() {
     };
     let hook = || json!({ "container": { "lifecycle": { "postStart": { "exec": { "command": ["true"] } } } } });
     let (jane, joe) = (cluster.as_user("jane").await, cluster.as_user("joe").await);
+    eventually("the rights are known", SOON, || async {
+        jane.try_apply(&named("plain", json!({}))).await.map_err(|e| e.to_string())?;
+        joe.try_apply(&named("hook", hook())).await.map_err(|e| e.to_string())
+    })
+    .await;
 
     jane.apply(&named("plain", json!({ "container": { "securityContext": { "runAsNonRoot": true } } }))).await.unwrap();
     let said = refusal(jane.apply(&named("hook", hook())).await);

@@ -92,7 +92,7 @@ impl Webhook {
         let token = client["service"]["path"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
         let host = format!("lifeboat.{}.svc", cluster.home);
         let webhook = Self { configurations, bundle, token, host, port, operator };
-        webhook.is_asked(cluster).await;
+        webhook.is_asked(cluster, true).await;
         webhook
     }
 
@@ -101,8 +101,9 @@ impl Webhook {
         format!("/{verb}/{kind}/{}", self.token)
     }
 
-    /// Waits until the API server uses the new configurations, about a second: separately for both kinds of webhook.
-    async fn is_asked(&self, cluster: &Cluster) {
+    /// Waits until the API server calls both webhooks, or none of them: each kind of configuration takes about a second
+    /// to reach it.
+    async fn is_asked(&self, cluster: &Cluster, asked: bool) {
         // Objects of the operator's own namespaces are reviewed, if it has namespaces.
         let namespace = cluster.limits().map_or_else(|| "default".to_owned(), |mut all| all.remove(0));
         let mut moved = session(&namespace, &target("PersistentVolumeClaim", "a"));
@@ -110,11 +111,12 @@ impl Webhook {
         moved["spec"]["target"].as_object_mut().unwrap().remove("rules");
         let mut wrong = session(&namespace, &target("PersistentVolumeClaim", "a"));
         wrong["spec"]["target"]["rules"] = json!([{ "paths": ["relative"] }]);
-        eventually("the webhook is asked", SOON * 3, || async {
+        eventually("both webhooks are asked, or none", SOON * 3, || async {
             let made = cluster.try_apply(&moved).await.unwrap();
             let is_moved = made["spec"]["target"]["rules"].is_array() && made["spec"].get("rules").is_none();
             let is_denied = cluster.try_apply(&wrong).await.is_err();
-            if is_moved && is_denied { Ok(()) } else { Err(format!("{:#}", made["spec"])) }
+            let text = format!("asked: {asked}, denied: {is_denied}, spec: {:#}", made["spec"]);
+            if is_moved == asked && is_denied == asked { Ok(()) } else { Err(text) }
         })
         .await;
     }
@@ -128,6 +130,7 @@ impl Webhook {
         for configuration in &self.configurations {
             cluster.delete(configuration).await;
         }
+        self.is_asked(cluster, false).await;
     }
 
     /// The response to a review from another client in the network.
