@@ -187,9 +187,9 @@ async fn c04_an_api_server_that_is_killed_and_away_for_half_a_minute_ends_no_run
     assert_tree(&folder, &trees[1]);
     assert_eq!(session["status"]["stats"][0]["attempt"], 1, "{:#}", session["status"]);
     assert_eq!((site.jobs("web", "preflight").await.len(), site.jobs("web", "restore").await.len()), (1, 1));
-    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
-    // Kubernetes' garbage collector deletes the pods of deleted Jobs. Its watches come back up to a minute after an
-    // outage as long as this one: client-go doubles the pause to 30 s, and adds as much again at random.
+    // Kubernetes' own controllers start the pods again and delete those of deleted Jobs. Their watches come back up to a
+    // minute after an outage as long as this one: client-go doubles the pause to 30 s, and adds as much again at random.
+    site.until("Deployment", "web", 90, "back", |d| d["status"]["availableReplicas"] == 2).await;
     site.leaves_nothing_within(90).await;
 }
 
