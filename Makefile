@@ -15,6 +15,11 @@ CLUSTER_TOOL = cargo run --quiet --example cluster --
 CLUSTER_KUBECONFIG = $(if $(filter existing,$(CLUSTER)),$(KUBECONFIG),$(LIFEBOAT_DIR)/state/$(NAME)/kubeconfig)
 KUBECTL = KUBECONFIG=$(CLUSTER_KUBECONFIG) kubectl
 IMAGE_TAG = $(lastword $(subst :, ,$(IMAGE)))
+IMAGE_NAME = $(patsubst %:$(IMAGE_TAG),%,$(IMAGE))
+# DATABASES=1: the cluster also gets database servers, and the add-on image with the clients of all databases.
+WITH_DATABASES = $(if $(DATABASES),--databases)
+ADDONS = postgres mariadb redis
+ADDON_ARGS = $(if $(DATABASES),$(foreach addon,$(ADDONS),--set addons.$(addon).image=$(IMAGE_NAME)-addons:$(IMAGE_TAG)))
 
 CHART := charts/lifeboat
 CHART_DEFINITIONS := $(filter-out %/appbindings.yaml,$(wildcard crds/*.yaml))
@@ -45,7 +50,7 @@ cluster-status: ## Show the cluster's components
 cluster-down: ## Stop the cluster and remove all of it
 	@$(CLUSTER_TOOL) down
 
-##@ Image
+##@ Image (DATABASES=1 with database servers and their clients)
 
 .PHONY: image image-load dev install
 PROFILE ?= debug
@@ -53,14 +58,14 @@ PROFILE ?= debug
 # Release is without.
 image: ## Build the operator's image around a binary (PROFILE=debug or release)
 	@cargo build --quiet --bin lifeboat $(if $(filter release,$(PROFILE)),--release,--example cluster)
-	@$(CLUSTER_TOOL) image build --tag $(IMAGE) --binary $(CARGO_TARGET_DIR)/$(PROFILE)/lifeboat
+	@$(CLUSTER_TOOL) image build --tag $(IMAGE) --binary $(CARGO_TARGET_DIR)/$(PROFILE)/lifeboat $(WITH_DATABASES)
 
 image-load: ## Load the built image into the cluster
-	@$(CLUSTER_TOOL) image load --tag $(IMAGE)
+	@$(CLUSTER_TOOL) image load --tag $(IMAGE) $(WITH_DATABASES)
 
 install: ## Install the operator into the cluster by its chart
 	@KUBECONFIG=$(CLUSTER_KUBECONFIG) helm upgrade --install lifeboat $(CHART) --namespace lifeboat-system --create-namespace \
-	  --set image.repository=$(patsubst %:$(IMAGE_TAG),%,$(IMAGE)),image.tag=$(IMAGE_TAG) $(HELM_ARGS) --wait --timeout 90s
+	  --set image.repository=$(IMAGE_NAME),image.tag=$(IMAGE_TAG) $(ADDON_ARGS) $(HELM_ARGS) --wait --timeout 90s
 
 dev: ## Changed code into the running cluster: build, load, restart
 	@start=$$(date +%s); \
@@ -115,7 +120,7 @@ test-tenants: tools ## Tenants that attack another namespace or the operator, on
 test-e2e: test-one-node test-two-nodes ## End to end on real nodes (root)
 
 test-one-node: tools ## On one, then who used which right and whether a secret was shown (root)
-	tests/with-cluster test-e2e 1 sh -ec 'cargo test --test e2e -- --ignored --test-threads=4 --skip two_nodes::; \
+	DATABASES=1 tests/with-cluster test-e2e 1 sh -ec 'cargo test --test e2e -- --ignored --test-threads=4 --skip two_nodes::; \
 	  cargo test --test afterwards -- --ignored'
 
 # These wait for the most part, so two clusters go on at the same time. Each says what it has to say at its end; if one

@@ -111,6 +111,9 @@ enum Image {
         tag: String,
         #[arg(long)]
         binary: PathBuf,
+        /// Build the add-on image and the database servers as well.
+        #[arg(long)]
+        databases: bool,
         /// Load it into the running cluster as well.
         #[arg(long)]
         load: bool,
@@ -119,6 +122,9 @@ enum Image {
     Load {
         #[arg(long, default_value = "localhost/lifeboat:dev")]
         tag: String,
+        /// Load the add-on image and the database servers as well.
+        #[arg(long)]
+        databases: bool,
     },
 }
 
@@ -194,15 +200,29 @@ fn image(cli: &Cli, place: &Place, image: &Image) -> Result<()> {
     let started = Instant::now();
     match image {
         Image::Base => image_builder::Builder::new(&place.home)?.ensure_test_images()?,
-        Image::Build { tag, binary, load } => {
-            let archive = image_builder::Builder::new(&place.home)?.operator(tag, binary)?;
+        Image::Build { tag, binary, databases, load } => {
+            let builder = image_builder::Builder::new(&place.home)?;
+            let archive = builder.operator(tag, binary, *databases)?;
             eprintln!("built {tag} ({:.1} s)", started.elapsed().as_secs_f32());
+            if *databases {
+                builder.ensure_databases()?;
+            }
             if *load {
-                load_image(cli, place, tag)?;
+                load_images(cli, place, tag, *databases)?;
             }
             println!("{}", archive.display());
         }
-        Image::Load { tag } => load_image(cli, place, tag)?,
+        Image::Load { tag, databases } => load_images(cli, place, tag, *databases)?,
+    }
+    Ok(())
+}
+
+/// Loads the operator's image; with `databases` also what tests of applications need.
+fn load_images(cli: &Cli, place: &Place, tag: &str, databases: bool) -> Result<()> {
+    load_image(cli, place, tag)?;
+    if databases {
+        load_image(cli, place, &image_builder::addons_of(tag))?;
+        load_image(cli, place, image_builder::DATABASES_IMAGE)?;
     }
     Ok(())
 }

@@ -17,6 +17,10 @@ use crate::{exec, host};
 
 pub const BASE_IMAGE: &str = "localhost/lifeboat-base:1";
 pub const TEST_APP_IMAGE: &str = "localhost/lifeboat-test-app:1";
+/// Database servers, for tests of applications. They are loaded only where a test needs them.
+pub const DATABASES_IMAGE: &str = "localhost/lifeboat-test-databases:1";
+/// Packages of the add-on image of tests. One image has the clients of all databases, so that a cluster loads one.
+const CLIENTS: &str = "postgresql-client-17 mariadb-client valkey-tools";
 const SUITE: &str = "trixie";
 
 pub struct Builder<'a> {
@@ -87,7 +91,8 @@ impl<'a> Builder<'a> {
         filled
     }
 
-    fn dockerfile(&self, file: &Path, context: &Path, tag: &str) -> Result<()> {
+    /// `packages` are those that the image has besides its own.
+    fn dockerfile(&self, file: &Path, context: &Path, tag: &str, packages: &str) -> Result<()> {
         self.base()?;
         let base = format!("BASE={BASE_IMAGE}");
         let mut cmd = if self.docker {
@@ -96,6 +101,9 @@ impl<'a> Builder<'a> {
             // Isolation without a container runtime: namespaces may not nest here.
             self.buildah(&["bud", "--quiet", "--layers", "--isolation", "chroot"])
         };
+        if !packages.is_empty() {
+            cmd.args(["--build-arg", &format!("PACKAGES={packages}")]);
+        }
         cmd.args(["--build-arg", &base, "--tag", tag, "--file"]).arg(file).arg(context);
         exec::output(&mut cmd).map(drop)
     }
@@ -116,15 +124,22 @@ impl<'a> Builder<'a> {
         fs::rename(&partial, archive).context(format!("cannot write {}", archive.display()))
     }
 
-    /// Builds the operator's image around a binary, and its archive.
-    pub fn operator(&self, tag: &str, binary: &Path) -> Result<PathBuf> {
+    /// Builds the operator's image around a binary, and its archive; with `addons` also the image of these packages.
+    pub fn operator(&self, tag: &str, binary: &Path, addons: bool) -> Result<PathBuf> {
         let context = tempfile::tempdir_in(&self.home.dir).context("cannot make a work folder")?;
         let stripped = context.path().join("lifeboat");
         let mut cmd = exec::command(&[OsStr::new("strip"), OsStr::new("-o")]);
         exec::output(cmd.arg(&stripped).arg(binary))?;
-        self.dockerfile(&project_root().join("config/Dockerfile"), context.path(), tag)?;
-        let archive = archive_of(self.home, tag)?;
-        self.save(tag, &archive)?;
+        let file = project_root().join("config/Dockerfile");
+        let build = |tag: &str, packages: &str| {
+            self.dockerfile(&file, context.path(), tag, packages)?;
+            let archive = archive_of(self.home, tag)?;
+            self.save(tag, &archive).map(|()| archive)
+        };
+        let archive = build(tag, "")?;
+        if addons {
+            build(&addons_of(tag), CLIENTS)?;
+        }
         if !self.docker {
             // Each build leaves the previous image without a name.
             let _ = exec::output(&mut self.buildah(&["rmi", "--prune"]));
@@ -135,26 +150,42 @@ impl<'a> Builder<'a> {
     /// Makes the images that every cluster gets, unless their archive exists.
     pub fn ensure_test_images(&self) -> Result<()> {
         let file = project_root().join("tests/cluster/test-app.Dockerfile");
-        let text = fs::read(&file).context("cannot read the test app's Dockerfile")?;
-        let wanted = hex(&Sha256::digest(text));
-        let archive = self.home.images().join("test.tar");
-        let stamp = self.home.images().join("test.sha256");
-        let current = fs::read_to_string(&stamp).is_ok_and(|have| have == wanted);
-        if archive.exists() && current {
+        self.once(TEST_APP_IMAGE, &self.home.images().join("test.tar"), &[&file], |work| {
+            self.dockerfile(&file, work, TEST_APP_IMAGE, "")?;
+            let archives = [work.join("base.tar"), work.join("app.tar")];
+            for (image, archive) in [BASE_IMAGE, TEST_APP_IMAGE].iter().zip(&archives) {
+                self.save(image, archive)?;
+            }
+            merge(&archives, &work.join("image.tar"))
+        })
+    }
+
+    /// Makes the image of the database servers, unless its archive exists.
+    pub fn ensure_databases(&self) -> Result<()> {
+        let folder = project_root().join("tests/cluster");
+        let (file, serve) = (folder.join("test-databases.Dockerfile"), folder.join("serve"));
+        self.once(DATABASES_IMAGE, &archive_of(self.home, DATABASES_IMAGE)?, &[&file, &serve], |work| {
+            fs::copy(&serve, work.join("serve")).context("cannot copy serve")?;
+            self.dockerfile(&file, work, DATABASES_IMAGE, "")?;
+            self.save(DATABASES_IMAGE, &work.join("image.tar"))
+        })
+    }
+
+    /// Makes an archive unless there is one made of the same files. `make` leaves it as `image.tar` in a work folder.
+    fn once(&self, image: &str, archive: &Path, files: &[&Path], make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let mut hash = Sha256::new();
+        for file in files {
+            hash.update(fs::read(file).context(format!("cannot read {}", file.display()))?);
+        }
+        let wanted = hex(&hash.finalize());
+        let stamp = archive.with_extension("sha256");
+        if archive.exists() && fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
             return Ok(());
         }
-        eprintln!("making {TEST_APP_IMAGE}");
-        let work = tempfile::tempdir_in(&self.home.dir).context("cannot make a folder")?;
-        self.dockerfile(&file, work.path(), TEST_APP_IMAGE)?;
-        let parts = [(BASE_IMAGE, "base.tar"), (TEST_APP_IMAGE, "app.tar")];
-        let mut archives = Vec::new();
-        for (image, name) in parts {
-            self.save(image, &work.path().join(name))?;
-            archives.push(work.path().join(name));
-        }
-        let merged = work.path().join("merged.tar");
-        merge(&archives, &merged)?;
-        fs::rename(&merged, &archive).context("cannot install the test images")?;
+        eprintln!("making {image}");
+        let work = tempfile::tempdir_in(&self.home.dir).context("cannot make a work folder")?;
+        make(work.path())?;
+        fs::rename(work.path().join("image.tar"), archive).context(format!("cannot install {image}"))?;
         fs::write(&stamp, wanted).context("cannot write a stamp")
     }
 }
@@ -177,6 +208,14 @@ fn merge(archives: &[PathBuf], merged: &Path) -> Result<()> {
     let mut cmd = exec::command(&["tar", "--create", "--file"]);
     cmd.arg(merged).arg("--directory").arg(work.path()).arg(".");
     exec::output(&mut cmd).map(drop)
+}
+
+/// The add-on image of an operator's image: `localhost/lifeboat-addons:dev` of `localhost/lifeboat:dev`.
+pub fn addons_of(tag: &str) -> String {
+    match tag.rsplit_once(':') {
+        Some((name, version)) if !version.contains('/') => format!("{name}-addons:{version}"),
+        _ => format!("{tag}-addons"),
+    }
 }
 
 /// Where the archive of a built image is kept, apart from those that every
