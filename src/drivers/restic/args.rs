@@ -123,16 +123,61 @@ pub fn restore(step: &Restore, id: &str, part: &Below, root: &Path, dry: bool) -
 pub fn backup(step: &Backup, run: &Run, path: &str) -> Vec<String> {
     let mut argv = list(["backup", "--json", "--host", &step.host]);
     argv.extend(list(RETRY_LOCK));
-    argv.extend(list(["--tag", &format!("{RUN_TAG_PREFIX}{}", run.id)]));
-    argv.extend(list(["--tag", &format!("{SESSION_TAG_PREFIX}{}/{}", run.namespace, run.name)]));
     let paths: BTreeSet<String> = step.paths.iter().map(|p| clean(p)).collect();
-    argv.extend(list(["--tag", &format!("{PATHS_TAG_PREFIX}{}", paths.len())]));
+    argv.extend(tags(run, paths.len()));
     for pattern in &step.exclude {
         argv.extend(list(["--exclude", pattern]));
     }
     argv.extend(step.args.iter().cloned());
     argv.extend(list(["--", path]));
     argv
+}
+
+/// A file to create from the output of a command.
+pub struct Save<'a> {
+    /// restic host name.
+    pub host: &'a str,
+    /// The run, for tags.
+    pub run: &'a Run,
+    /// Number of files that the run stores for this host.
+    pub files: usize,
+    /// Further tags.
+    pub tags: Vec<String>,
+    /// Further arguments, already checked.
+    pub args: &'a [String],
+    /// Path of the file in the snapshot.
+    pub file: &'a str,
+    /// The command and its arguments, without secrets.
+    pub command: Vec<String>,
+}
+
+/// Creates a snapshot of the output of a command. restic runs the command, and creates no snapshot if it fails.
+pub fn save(save: &Save<'_>) -> Vec<String> {
+    let mut argv = list(["backup", "--json", "--host", save.host]);
+    argv.extend(list(RETRY_LOCK));
+    argv.extend(tags(save.run, save.files));
+    for tag in &save.tags {
+        argv.extend(list(["--tag", tag]));
+    }
+    argv.extend(save.args.iter().cloned());
+    argv.extend(list(["--stdin-filename", save.file, "--stdin-from-command", "--"]));
+    argv.extend(save.command.iter().cloned());
+    argv
+}
+
+/// Writes the content of a file of a snapshot to standard output.
+pub fn dump(id: &str, path: &str) -> Vec<String> {
+    list(["dump", "--no-lock", "--", id, path])
+}
+
+/// Tags of every snapshot of a run, which stores this number of paths for the host.
+fn tags(run: &Run, paths: usize) -> Vec<String> {
+    let all = [
+        format!("{RUN_TAG_PREFIX}{}", run.id),
+        format!("{SESSION_TAG_PREFIX}{}/{}", run.namespace, run.name),
+        format!("{PATHS_TAG_PREFIX}{paths}"),
+    ];
+    all.into_iter().flat_map(|tag| ["--tag".to_owned(), tag]).collect()
 }
 
 /// Tags an incomplete snapshot, which changes its id.

@@ -15,6 +15,7 @@ use crate::contract::restic::{Answer, Backup, INCOMPLETE_TAG, SnapshotMade};
 use crate::contract::{Class, Failure, Progress, Run};
 use crate::drivers::done::Done;
 use crate::drivers::restic::args;
+use crate::drivers::restic::output;
 use crate::drivers::restic::output::{Message, share};
 use crate::drivers::restic::paths::{clean, within};
 use crate::drivers::restic::repository::Repository;
@@ -47,7 +48,7 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
     for path in &step.paths {
         let ran = one(repository, step, run, path, &made).await;
         if let Some(summary) = &ran.report.summary {
-            made.push(snapshot(summary, path));
+            made.push(output::made(summary, path));
         }
         let is_done = ran.end == End::Exited(0);
         if let Some(mut failure) = verdict(repository, &ran, path) {
@@ -148,24 +149,6 @@ async fn mark(repository: &Repository, made: &mut SnapshotMade, failure: &mut Fa
             repository.failure(&ran, "mark it").reason,
         ),
     );
-}
-
-fn snapshot(summary: &Message, path: &str) -> SnapshotMade {
-    SnapshotMade {
-        id: summary.snapshot_id.clone(),
-        path: path.to_owned(),
-        total_files: summary.total_files_processed,
-        new_files: summary.files_new,
-        modified_files: summary.files_changed,
-        unmodified_files: summary.files_unmodified,
-        total_bytes: summary.total_bytes_processed,
-        uploaded_bytes: summary.data_added_packed.max(if summary.data_added_packed == 0 {
-            summary.data_added
-        } else {
-            0
-        }),
-        seconds: summary.total_duration,
-    }
 }
 
 /// Whether all missing files were removed during the backup; not the path itself.

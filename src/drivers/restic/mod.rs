@@ -4,7 +4,7 @@
 //! success is derived from an exit code alone. This module never removes the lock of a running command, never passes
 //! a secret in argv, and never starts a command without a time limit.
 
-mod args;
+pub(crate) mod args;
 mod backup;
 mod blocking;
 mod bucket;

@@ -11,6 +11,8 @@ use std::hash::{Hash, Hasher};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::contract::restic::SnapshotMade;
+
 /// Lines of text kept of a command, newest last.
 const TAIL_LINES: usize = 40;
 /// Bytes kept of one such line: 40 of them are 16 KiB.
@@ -97,6 +99,25 @@ pub fn parse(line: &[u8]) -> Line {
         return Line::Json(message);
     }
     Line::Text(String::from_utf8_lossy(json).into_owned())
+}
+
+/// What restic reports about a snapshot of a path.
+pub fn made(summary: &Message, path: &str) -> SnapshotMade {
+    SnapshotMade {
+        id: summary.snapshot_id.clone(),
+        path: path.to_owned(),
+        total_files: summary.total_files_processed,
+        new_files: summary.files_new,
+        modified_files: summary.files_changed,
+        unmodified_files: summary.files_unmodified,
+        total_bytes: summary.total_bytes_processed,
+        uploaded_bytes: summary.data_added_packed.max(if summary.data_added_packed == 0 {
+            summary.data_added
+        } else {
+            0
+        }),
+        seconds: summary.total_duration,
+    }
 }
 
 /// Hash of a path, because a million of them may be stored.

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
-use crate::contract::restic::{PASSWORD_KEY, Work};
+use crate::contract::restic::{PASSWORD_KEY, RepositoryAccess, Settings};
 use crate::contract::{Class, Failure, Task};
 use crate::drivers::control::Control;
 use crate::drivers::restic::args;
@@ -136,8 +136,13 @@ fn passed_on(ambient: bool, given: &dyn Fn(&str) -> Option<String>) -> Vec<(Stri
 
 impl Repository {
     /// Prepares files of credentials, folders and arguments for commands.
-    pub fn new(asked: &Work, task: &Task, places: &Places, control: Control) -> Result<Self, Failure> {
-        let Work { repository: access, settings, .. } = asked;
+    pub fn new(
+        access: &RepositoryAccess,
+        settings: &Settings,
+        task: &Task,
+        places: &Places,
+        control: Control,
+    ) -> Result<Self, Failure> {
         let work = &places.work_dir;
         // Derived credentials are in the scratch volume, which is deleted with the pod; a PVC is not.
         let room = if settings.interim { places.interim_dir.join("data") } else { work.clone() };
@@ -474,5 +479,6 @@ pub fn read_document<'a, T: Deserialize<'a>>(text: &'a [u8], what: &str) -> Resu
 }
 
 mod opening;
+pub(crate) mod stream;
 #[cfg(test)]
 mod tests;

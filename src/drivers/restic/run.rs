@@ -221,7 +221,8 @@ fn is_retry(line: &Line, signs: &[&str]) -> bool {
     matches!(line, Line::Text(text) if text.contains("retrying") && signs.iter().any(|sign| text.contains(sign)))
 }
 
-fn spawn(what: &Invocation) -> std::io::Result<Child> {
+/// Starts a command, with pipes for its output.
+pub fn spawn(what: &Invocation) -> std::io::Result<Child> {
     let (program, args) = what.argv.split_first().ok_or_else(|| std::io::Error::other("no program to run"))?;
     Command::new(program)
         .args(args)
@@ -259,6 +260,11 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
+/// Signals the process group of a command.
+pub fn signal_group(child: &Child, with: Signal) {
+    signal(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw), with);
+}
+
 fn signal(group: Option<Pid>, signal: Signal) {
     if let Some(group) = group
         && let Err(error) = kill_process_group(group, signal)
@@ -267,7 +273,8 @@ fn signal(group: Option<Pid>, signal: Signal) {
     }
 }
 
-fn end_of(status: Option<std::process::ExitStatus>) -> End {
+/// How a process ended, by its exit status.
+pub fn end_of(status: Option<std::process::ExitStatus>) -> End {
     use std::os::unix::process::ExitStatusExt;
     match status.map(|s| (s.code(), s.signal())) {
         Some((Some(code), _)) => End::Exited(code),
