@@ -185,6 +185,7 @@ pub fn plan(data: &[u8]) {
     };
     let setup = Setup {
         image: "i".into(),
+        addons: crate::plan::setup::AddonImages::default(),
         default_timeout: std::time::Duration::from_mins(10),
         max_timeout: std::time::Duration::from_hours(168),
         jobs_per_repository: 16,

@@ -11,7 +11,7 @@ use lifeboat::controller::cache::scope::{self, Scope};
 use lifeboat::controller::process::operator::{self, Options};
 use lifeboat::names::OPERATOR;
 use lifeboat::plan::run::duration;
-use lifeboat::plan::setup::Setup;
+use lifeboat::plan::setup::{AddonImages, Setup};
 use lifeboat::plan::work::job_defaults;
 use tokio::runtime::Builder;
 
@@ -29,6 +29,12 @@ enum Role {
     Operator(OperatorArgs),
     /// Do one step of a run. Only of use inside the Jobs that the operator makes.
     Agent(agent::Options),
+    /// Run the clients of a dump for restic. Only of use inside the Jobs that the operator makes.
+    #[command(hide = true)]
+    Meter {
+        /// What to run.
+        order: PathBuf,
+    },
     /// Write the custom resource definitions, one file a kind.
     Crds {
         /// Folder to write to.
@@ -42,6 +48,15 @@ struct OperatorArgs {
     /// Image of the Jobs; the operator's own.
     #[arg(long, env = "LIFEBOAT_JOB_IMAGE")]
     job_image: String,
+    /// Image of Jobs that dump or load PostgreSQL; the operator's own, which has no clients.
+    #[arg(long, env = "LIFEBOAT_POSTGRES_IMAGE", default_value = "")]
+    postgres_image: String,
+    /// Image of Jobs that dump or load MariaDB or MySQL.
+    #[arg(long, env = "LIFEBOAT_MARIADB_IMAGE", default_value = "")]
+    mariadb_image: String,
+    /// Image of Jobs that dump or load Redis or Valkey.
+    #[arg(long, env = "LIFEBOAT_REDIS_IMAGE", default_value = "")]
+    redis_image: String,
     /// Namespace the operator runs in.
     #[arg(long, env = "LIFEBOAT_NAMESPACE", default_value = "lifeboat-system")]
     namespace: String,
@@ -111,6 +126,11 @@ async fn operate(args: OperatorArgs) -> Result<(), String> {
     lifeboat::telemetry::init();
     operator::run(Options {
         setup: Setup {
+            addons: AddonImages {
+                postgres: or(args.postgres_image, &args.job_image),
+                mariadb: or(args.mariadb_image, &args.job_image),
+                redis: or(args.redis_image, &args.job_image),
+            },
             image: args.job_image,
             default_timeout: args.default_timeout,
             // A default that is longer is meant.
@@ -136,6 +156,10 @@ async fn operate(args: OperatorArgs) -> Result<(), String> {
     .await
 }
 
+fn or(image: String, default: &str) -> String {
+    if image.is_empty() { default.to_owned() } else { image }
+}
+
 /// Whole seconds, as a Lease has them; and no more than a candidate believes.
 fn lease(text: &str) -> Result<Duration, String> {
     let lease = duration::parse(text)?;
@@ -158,6 +182,7 @@ fn main() -> ExitCode {
                 Err(message) => Err(message),
             }
         }
+        Role::Meter { order } => return agent::measure(&order),
         Role::Crds { out } => lifeboat::cli::crds::write(&out),
     };
     match result {

@@ -46,6 +46,12 @@ pub mod volume {
     pub const REPOSITORY: &str = "lifeboat-repository";
     /// The PVC for cache and temporary files, with the name that Stash uses.
     pub const INTERIM: &str = "stash-interim-volume";
+    /// Credentials of an application.
+    pub const APPLICATION: &str = "lifeboat-application";
+    /// Certificates of an application.
+    pub const APPLICATION_TLS: &str = "lifeboat-application-tls";
+    /// Beginning of the names of volumes with further credentials of an application.
+    pub const APPLICATION_MORE: &str = "lifeboat-application-more";
     /// The token of a ServiceAccount that was created for the Job.
     pub const TOKEN: &str = "lifeboat-token";
 }

@@ -4,6 +4,7 @@
 //! message, which the kubelet stores. It has Kubernetes credentials only for [`cluster`], makes no decisions about
 //! the run, and exits with 0 only if the outcome is a success.
 
+mod application;
 mod cluster;
 mod options;
 mod progress;
@@ -17,6 +18,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tracing::Instrument;
 
+pub use crate::agent::application::measure;
 pub use crate::agent::options::Options;
 use crate::contract::{Class, Failure, Outcome, Progress, TASK_ENV, Task, VERSION, Work};
 use crate::drivers::control::Control;
@@ -69,6 +71,7 @@ async fn act(task: Task, options: &Options) -> Done {
 pub(crate) async fn work(task: Task, options: Options, control: Control) -> Done {
     match &task.work {
         Work::Restic(work) => restic::act(&task, work, &options, control).await,
+        Work::Application(work) => application::act(&task, work, &options, control).await,
         #[cfg(test)]
         Work::Mock(work) => crate::drivers::mock::act(&task, work, &options.secret_dir, control).await,
     }

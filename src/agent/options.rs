@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::contract::{INTERIM_DIR, RESTORE_ROOT, SECRET_DIR};
+use crate::contract::{CREDENTIALS_DIR, INTERIM_DIR, MORE_DIR, RESTORE_ROOT, SECRET_DIR, TLS_DIR};
 use crate::contract::{OUTCOME_FILE, PROGRESS_PORT, WORK_DIR};
+use crate::drivers::application::Folders;
 use crate::drivers::restic::Places;
 
 /// Seconds for which an old lock is watched: longer than the interval at which restic replaces its own lock.
@@ -44,12 +45,31 @@ pub struct Options {
     /// Folder below which the volumes of a restore are mounted.
     #[arg(long, default_value = RESTORE_ROOT, hide = true)]
     pub restore_root: PathBuf,
+    /// Folder of the credentials of an application.
+    #[arg(long, default_value = CREDENTIALS_DIR, hide = true)]
+    pub credentials_dir: PathBuf,
+    /// Folder of the certificates of an application.
+    #[arg(long, default_value = TLS_DIR, hide = true)]
+    pub tls_dir: PathBuf,
+    /// Folder of further credentials of an application.
+    #[arg(long, default_value = MORE_DIR, hide = true)]
+    pub more_dir: PathBuf,
     /// Seconds for which an old lock is watched.
     #[arg(long, default_value_t = LOCK_WATCH, hide = true)]
     pub lock_watch: u64,
 }
 
 impl Options {
+    /// Folders of an application.
+    pub fn folders(&self) -> Folders {
+        Folders {
+            credentials: self.credentials_dir.clone(),
+            tls: self.tls_dir.clone(),
+            more: self.more_dir.clone(),
+            work: self.work_dir.clone(),
+        }
+    }
+
     /// The options of the driver.
     pub fn places(&self) -> Places {
         Places {

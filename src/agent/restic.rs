@@ -16,7 +16,7 @@ pub async fn act(task: &Task, work: &Work, options: &Options, control: Control) 
         if let Some(secret) = &work.repository.secret {
             cluster::fetch(options.kubeconfig.as_deref(), secret, &places.secret_dir).await?;
         }
-        Repository::new(work, task, &places, control)
+        Repository::new(&work.repository, &work.settings, task, &places, control)
     };
     match open.await {
         Ok(repository) => {

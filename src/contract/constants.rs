@@ -35,3 +35,12 @@ pub const INTERIM_DIR: &str = "/stash-interim-volume";
 /// Restores write below this folder: the volume that the user mounts at `/data` is mounted at `/lifeboat/restore/data`,
 /// so that no path of the user's can hide the agent's own files, and parents of a mount point are never changed.
 pub const RESTORE_ROOT: &str = "/lifeboat/restore";
+
+/// Where the Secret of an AppBinding is mounted, one file per key.
+pub const CREDENTIALS_DIR: &str = "/etc/lifeboat/application";
+/// Where the TLS Secret of an AppBinding is mounted.
+pub const TLS_DIR: &str = "/etc/lifeboat/application-tls";
+/// Below this folder, the Secrets of `addKeysFrom` are mounted, each in a folder named by its position.
+pub const MORE_DIR: &str = "/etc/lifeboat/application-more";
+/// Paths of an application in its snapshots: of SQL (the path that Stash uses), of an RDB file, and of a manifest.
+pub const APPLICATION_FILES: [&str; 3] = ["/dumpfile.sql", "/dump.rdb", "/manifest.json"];

@@ -5,6 +5,7 @@
 //! versioned together: operator and agent are one binary. Neither contains a secret. The work of each system has a
 //! folder of its own.
 
+pub mod application;
 mod constants;
 mod failure;
 mod job;
@@ -19,8 +20,8 @@ mod tests;
 pub(crate) mod upgrade;
 
 pub use crate::contract::constants::{
-    INTERIM_DIR, OLDEST_VERSION, OUTCOME_FILE, OUTCOME_LIMIT, OUTCOME_SLACK, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR,
-    TASK_ENV, TASK_LIMIT, VERSION, WORK_DIR,
+    APPLICATION_FILES, CREDENTIALS_DIR, INTERIM_DIR, MORE_DIR, OLDEST_VERSION, OUTCOME_FILE, OUTCOME_LIMIT,
+    OUTCOME_SLACK, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, TASK_ENV, TASK_LIMIT, TLS_DIR, VERSION, WORK_DIR,
 };
 pub use crate::contract::failure::{Class, Failure};
 pub use crate::contract::job::{Runner, SecretPlace};

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::contract::constants::{OLDEST_VERSION, VERSION, is_read};
 #[cfg(test)]
 use crate::contract::mock;
-use crate::contract::{restic, upgrade};
+use crate::contract::{application, restic, upgrade};
 
 /// One Job's work.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -44,6 +44,8 @@ fn first() -> i32 {
 pub enum Work {
     /// restic.
     Restic(Box<restic::Work>),
+    /// An application, whose data is in a repository of restic.
+    Application(Box<application::Work>),
     /// A system that exists in tests only.
     #[cfg(test)]
     Mock(mock::Work),
@@ -105,6 +107,7 @@ impl Work {
     pub fn restic(&self) -> Option<&restic::Work> {
         match self {
             Self::Restic(work) => Some(work),
+            Self::Application(_) => None,
             #[cfg(test)]
             Self::Mock(_) => None,
         }

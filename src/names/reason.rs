@@ -63,6 +63,34 @@ listed! {
     pub const RUNNING: &str = "Running";
     /// Everything that was planned is restored.
     pub const SUCCEEDED: &str = "Succeeded";
+    /// An application does not answer.
+    pub const APPLICATION_UNREACHABLE: &str = "ApplicationUnreachable";
+    /// An application answers with an error that is not known.
+    pub const APPLICATION_FAILED: &str = "ApplicationFailed";
+    /// Other clients are connected to an application that is to be loaded.
+    pub const APPLICATION_IN_USE: &str = "ApplicationInUse";
+    /// The image of the Job does not have the clients of the application.
+    pub const CLIENT_MISSING: &str = "ClientMissing";
+    /// An application does not accept the credentials, or its certificate is not trusted.
+    pub const LOGIN_FAILED: &str = "LoginFailed";
+    /// The user of an application does not have the required rights.
+    pub const PRIVILEGE_MISSING: &str = "PrivilegeMissing";
+    /// The volume of the server of an application is full.
+    pub const SERVER_DISK_FULL: &str = "ServerDiskFull";
+    /// Another client holds a lock for too long.
+    pub const LOCK_TIMEOUT: &str = "LockTimeout";
+    /// A server is newer than the clients in the image of the Job.
+    pub const SERVER_TOO_NEW: &str = "ServerTooNew";
+    /// A dump is of a newer version than the server.
+    pub const DUMP_TOO_NEW: &str = "DumpTooNew";
+    /// A client failed to dump an application.
+    pub const DUMP_FAILED: &str = "DumpFailed";
+    /// A dump cannot be read to its end, or is not the one that was made.
+    pub const DUMP_INCOMPLETE: &str = "DumpIncomplete";
+    /// A snapshot is not a dump of this application.
+    pub const WRONG_DUMP: &str = "WrongDump";
+    /// A client failed to load a dump.
+    pub const LOAD_FAILED: &str = "LoadFailed";
     /// A member failed.
     pub const MEMBER_FAILED: &str = "MemberFailed";
     /// A member was not started because an earlier one failed.

@@ -9,15 +9,25 @@ use crate::names::reason as r;
 use crate::text::cut;
 
 /// All reasons that drivers and agent give.
-const OF_AGENTS: [&str; 32] = [
+const OF_AGENTS: [&str; 46] = [
     r::ACCESS_DENIED,
     r::AGENT_FAILED,
+    r::APPLICATION_FAILED,
+    r::APPLICATION_IN_USE,
+    r::APPLICATION_UNREACHABLE,
     r::BUCKET_MISSING,
+    r::CLIENT_MISSING,
     r::DATA_CORRUPT,
     r::DEVICES,
+    r::DUMP_FAILED,
+    r::DUMP_INCOMPLETE,
+    r::DUMP_TOO_NEW,
     r::EXTRANEOUS_NOT_DELETED,
     r::INCOMPLETE,
     r::INVALID,
+    r::LOAD_FAILED,
+    r::LOCK_TIMEOUT,
+    r::LOGIN_FAILED,
     r::NOTHING_TO_BACK_UP,
     r::NOTHING_TO_RESTORE,
     r::NOT_SUPPORTED,
@@ -30,17 +40,21 @@ const OF_AGENTS: [&str; 32] = [
     r::PATH_NOT_FOUND,
     r::PATH_OUTSIDE_MOUNTS,
     r::PERMISSION_DENIED,
+    r::PRIVILEGE_MISSING,
     r::REPOSITORY_LOCKED,
     r::REPOSITORY_MISSING,
     r::REPOSITORY_UNREACHABLE,
     r::RESTIC_FAILED,
     r::SECRET_INCOMPLETE,
+    r::SERVER_DISK_FULL,
+    r::SERVER_TOO_NEW,
     r::SNAPSHOT_NOT_FOUND,
     r::SNAPSHOT_OF_ANOTHER_HOST,
     r::STEP_TIMEOUT,
     r::TERMINATED,
     r::TLS_NOT_TRUSTED,
     r::WOULD_NOT_BE_KEPT,
+    r::WRONG_DUMP,
     r::WRONG_PASSWORD,
 ];
 
