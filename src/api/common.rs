@@ -87,10 +87,12 @@ pub enum Ownership {
 /// Reference to a Task, and its parameters.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct TaskRef {
-    /// Name of the Task: `pvc-backup` or `pvc-restore`, which are built in. Absent for workloads.
+    /// Name of the Task. Built in are `pvc-backup` and `pvc-restore` for PVCs, and `postgres-backup`, `mysql-backup`,
+    /// `mariadb-backup`, `redis-backup` and the same with `restore`, with or without a version, for AppBindings. Absent
+    /// for workloads. An AppBinding may name its task itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Values for the Task's variables.
+    /// Parameters of the Task, for AppBindings: `args`, `databases`, `multiDumpArgs` and `waitTimeout`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub params: Vec<Param>,
@@ -113,8 +115,8 @@ pub struct TargetRef {
     /// to the group and version of the kind. Ignored for an AppBinding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
-    /// Kind: `Deployment`, `StatefulSet`, `DaemonSet`, `ReplicaSet`, `ReplicationController` or
-    /// `PersistentVolumeClaim`.
+    /// Kind: `Deployment`, `StatefulSet`, `DaemonSet`, `ReplicaSet`, `ReplicationController`,
+    /// `PersistentVolumeClaim` or `AppBinding`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Name of the object.

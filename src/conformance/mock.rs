@@ -135,8 +135,18 @@ impl Subject for Shelf {
         let mut host = HostRestoreStats { hostname: "host-0".into(), ..HostRestoreStats::default() };
         self.system().pin(&mut host, found, None).unwrap();
         let (host, member, target) = (&host, &member, &target);
-        let acting =
-            Acting { run: "run-1", access: None, host, member, target, rule: None, mounts: vec![], may_have_acted };
+        let acting = Acting {
+            run: "run-1",
+            access: None,
+            host,
+            member,
+            target,
+            seen: None,
+            namespace: "demo",
+            rule: None,
+            mounts: vec![],
+            may_have_acted,
+        };
         self.system().act(acting).unwrap()
     }
 

@@ -112,8 +112,18 @@ impl Subject for Repository {
         self.system().pin(&mut host, found, rule).unwrap();
         let mounts = vec![self.source().to_str().unwrap().to_owned()];
         let (access, target) = (Some(&self.access), &self.target);
-        let acting =
-            Acting { run: "run-1", access, host: &host, member: &member, target, rule, mounts, may_have_acted };
+        let acting = Acting {
+            run: "run-1",
+            access,
+            host: &host,
+            member: &member,
+            target,
+            seen: None,
+            namespace: "demo",
+            rule,
+            mounts,
+            may_have_acted,
+        };
         self.system().act(acting).unwrap()
     }
 

@@ -3,6 +3,8 @@
 //! A plan reads them through the real code: a Job object and a pod with a termination message go through
 //! [`job_status::see`].
 
+mod answers;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,18 +21,23 @@ use crate::contract;
 use crate::contract::restic::{
     Absent, Answer, Counts, PinnedSnapshot, Pins, RepositoryFacts, Restored, SnapshotMade, Step, Work,
 };
-use crate::contract::{Class, Did, Failure, Found, Outcome, Part, Tallies, Tally, Task, VERSION, mock, upgrade};
+use crate::contract::{Class, Did, Failure, Found, Outcome, Part, Task, VERSION, upgrade};
 use crate::names::{annotation, reason};
 use crate::plan::effects::Grant;
 use crate::plan::seen::compact::Kept;
 use crate::plan::seen::job_status;
 use crate::plan::seen::job_status::JobSeen;
-use crate::plan::setup::Setup;
+use crate::plan::setup::{AddonImages, Setup};
 
 /// How the operator of a test is set up.
 pub fn setup() -> Setup {
     Setup {
         image: "i".into(),
+        addons: AddonImages {
+            postgres: "with-postgres".into(),
+            mariadb: "with-mariadb".into(),
+            redis: "with-redis".into(),
+        },
         default_timeout: Duration::from_mins(10),
         max_timeout: Duration::from_hours(168),
         jobs_per_repository: 16,
@@ -381,7 +388,11 @@ impl Jobs {
         let work = match &task.work {
             contract::Work::Restic(work) => work,
             contract::Work::Mock(work) => {
-                outcome.answer = Some(of_mock(task, work, end));
+                outcome.answer = Some(answers::of_mock(task, work, end));
+                return outcome;
+            }
+            contract::Work::Application(work) => {
+                outcome.answer = Some(answers::of_application(work, end));
                 return outcome;
             }
         };
@@ -449,23 +460,6 @@ impl Jobs {
         }
         answer
     }
-}
-
-/// The answer of the second system.
-fn of_mock(task: &Task, work: &mock::Work, end: &End) -> contract::Answer {
-    let tally = |done| Tallies::default().with(mock::ITEMS, done);
-    let Some(act) = &work.act else {
-        let pin = serde_json::to_value(mock::Pin { edition: "e1".into() }).ok();
-        let found = |part: &Part| Found {
-            part: part.clone(),
-            pin: pin.clone(),
-            planned: tally(Tally::planned(7)),
-            ..Found::default()
-        };
-        return contract::Answer::Found(task.parts.iter().map(found).collect());
-    };
-    let done = if *end == End::Short { act.items - 1 } else { act.items };
-    contract::Answer::Did(Did { tallies: tally(Tally::of(done, act.items)) })
 }
 
 /// The task in a Job.

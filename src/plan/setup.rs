@@ -19,6 +19,19 @@ pub struct Setup {
     pub jobs_per_repository: usize,
     /// Time between two probes of a Repository that does not answer.
     pub probe_interval: Duration,
+    /// Images with the clients of applications.
+    pub addons: AddonImages,
     /// Settings of Jobs where neither the object nor its namespace specifies any.
     pub job_defaults: RuntimeSettings,
+}
+
+/// Images that have the clients of an application beside the agent, of the operator's version.
+#[derive(Clone, Debug, Default)]
+pub struct AddonImages {
+    /// Clients of PostgreSQL.
+    pub postgres: String,
+    /// Clients of MariaDB and MySQL.
+    pub mariadb: String,
+    /// Clients of Redis and Valkey.
+    pub redis: String,
 }

@@ -37,13 +37,17 @@ fn each_is_valid_or_asks_only_for_what_is_not_built_yet() {
             }
         }
     }
-    assert_eq!(counts, BTreeMap::from([("valid", 18), ("not supported", 21), ("invalid", 1)]));
+    assert_eq!(counts, BTreeMap::from([("valid", 23), ("not supported", 16), ("invalid", 1)]));
     assert_eq!(
         valid,
         [
             "concepts__crds__backupsession__backupsession.yaml",
+            "concepts__crds__restorebatch__restorebatch.yaml",
             "guides__backends__local__examples__pvc.yaml",
             "guides__backends__s3__examples__minio.yaml",
+            "guides__batch-backup__wordpress-backup__examples__backupbatch.yaml",
+            "guides__batch-backup__wordpress-backup__examples__restorebatch.yaml",
+            "guides__batch-backup__wordpress-backup__examples__restoresession.yaml",
             "guides__managed-backup__dedicated-storage-namespace__examples__restoresession.yaml",
             "guides__use-cases__clone-pvc__examples__deployment__restoresession.yaml",
             "guides__use-cases__clone-pvc__examples__statefulset__restoresession.yaml",
@@ -58,6 +62,7 @@ fn each_is_valid_or_asks_only_for_what_is_not_built_yet() {
             "guides__workloads__statefulset__examples__backupconfiguration.yaml",
             "guides__workloads__statefulset__examples__custom_restore.yaml",
             "kep__1-backupconfiguration.yaml",
+            "kep__2-backupbatch.yaml",
             "kep__3-restoresession.yaml",
         ]
     );

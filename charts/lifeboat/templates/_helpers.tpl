@@ -22,6 +22,11 @@ lifeboat{{ if .Values.watchNamespaces }}.{{ .Release.Namespace }}{{ end }}
 {{ .Values.serviceAccount.name | default "lifeboat" }}
 {{- end }}
 
+{{/* Image with the clients of an application: a value, or the name of the operator's image with a suffix, and its tag. */}}
+{{- define "lifeboat.addon" -}}
+{{- .image | default (printf "%s-%s:%s" .root.Values.image.repository .suffix (.root.Values.image.tag | default .root.Chart.AppVersion)) -}}
+{{- end }}
+
 {{- define "lifeboat.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}

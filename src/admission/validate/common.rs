@@ -16,6 +16,7 @@ use crate::plan::backup::schedule::Schedule;
 use crate::plan::run::duration;
 use crate::plan::run::hosts::TargetKind;
 use crate::plan::systems;
+use crate::plan::systems::application::task as application;
 use crate::plan::systems::restic::pattern;
 
 /// Whether data is read or written.
@@ -45,7 +46,7 @@ impl Direction {
 
 /// A driver.
 pub fn driver(errors: &mut Errors, at: &str, driver: Driver) {
-    if systems::of(driver).is_none() {
+    if systems::of(driver, None).is_none() {
         errors.not_supported(at, format!("{driver:?} is not supported yet; use Restic"));
     }
 }
@@ -77,7 +78,7 @@ pub fn name(errors: &mut Errors, at: &str, name: &str, what: &str) {
     }
 }
 
-/// The task, which for now is built in or absent.
+/// The task of files, which is built in or absent.
 pub fn task(errors: &mut Errors, at: &str, task: Option<&TaskRef>, target: TargetKind, direction: Direction) {
     let Some(task) = task else { return };
     if !task.params.is_empty() {
@@ -88,6 +89,10 @@ pub fn task(errors: &mut Errors, at: &str, task: Option<&TaskRef>, target: Targe
     }
     let Some(name) = task.name.as_deref().filter(|n| !n.is_empty()) else { return };
     let (at, right) = (format!("{at}.name"), direction.task());
+    if application::addon(name).is_some() {
+        let text = format!("{name} is only for an AppBinding; write target.ref with its name, or remove the task");
+        return errors.invalid(at, text);
+    }
     if !matches!(name, names::TASK_PVC_BACKUP | names::TASK_PVC_RESTORE) {
         let what = format!("task {name:?} is not supported yet; for a PersistentVolumeClaim use {right}");
         errors.not_supported(at, what);
@@ -100,8 +105,8 @@ pub fn task(errors: &mut Errors, at: &str, task: Option<&TaskRef>, target: Targe
 
 /// Whether a task other than the built-in ones is named: that task then defines the form of the target.
 pub fn has_foreign_task(task: Option<&TaskRef>) -> bool {
-    task.and_then(|t| t.name.as_deref())
-        .is_some_and(|n| !matches!(n, "" | names::TASK_PVC_BACKUP | names::TASK_PVC_RESTORE))
+    let is_own = |n: &str| matches!(n, "" | names::TASK_PVC_BACKUP | names::TASK_PVC_RESTORE);
+    task.and_then(|t| t.name.as_deref()).is_some_and(|n| !is_own(n) && application::addon(n).is_none())
 }
 
 /// Whether the field is set, and is not an empty object.

@@ -5,6 +5,7 @@
 //! is an invalid value; `NotSupported` is a declared field that is not implemented. No field is accepted and then
 //! ignored.
 
+pub mod application;
 pub mod backup_batch;
 pub mod backup_blueprint;
 pub mod backup_configuration;

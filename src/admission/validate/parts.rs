@@ -9,7 +9,7 @@ use crate::admission::validate::common::Direction;
 use crate::admission::validate::folders::Folders;
 use crate::admission::validate::rules::Scope;
 use crate::admission::validate::target::{is_clean_path, not_a_path, say_mounts};
-use crate::admission::validate::{common, extraneous, rules, runtime, target, templates};
+use crate::admission::validate::{application, common, extraneous, rules, runtime, target, templates};
 use crate::api::common::{Driver, EmptyDirSettings, Quiesce, Rule, TaskRef};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::target::{BackupTarget, RestoreTarget};
@@ -42,7 +42,12 @@ pub struct Part<'a> {
 
 fn shared(errors: &mut Errors, part: &Part, target: TargetKind, direction: Direction) {
     let at = part.at;
-    common::task(errors, &format!("{at}.task"), part.task, target, direction);
+    match part.task {
+        Some(task) if target == TargetKind::AppBinding => {
+            application::task(errors, &format!("{at}.task"), task, direction);
+        }
+        task => common::task(errors, &format!("{at}.task"), task, target, direction),
+    }
     runtime::settings(errors, &format!("{at}.runtimeSettings"), part.runtime);
     runtime::temp_dir(errors, &format!("{at}.tempDir"), part.temp_dir);
     common::interim_volume(errors, &format!("{at}.interimVolumeTemplate"), part.interim);
@@ -101,7 +106,11 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
         }
     }
 
-    extraneous::target(errors, at, target, seen.kind);
+    if seen.kind == TargetKind::AppBinding {
+        application::restore(errors, at, target);
+    } else {
+        extraneous::target(errors, at, target, seen.kind);
+    }
 
     if !beside.is_empty() && !target.rules.is_empty() {
         let say = |rules: &[Rule]| shorten(serde_json::to_string(rules).unwrap_or_default(), RULES_LENGTH);
@@ -155,6 +164,9 @@ pub fn backup(errors: &mut Errors, part: &Part, target: Option<&BackupTarget>) {
     let seen = target::Seen { is_supported: seen.is_supported && judged, ..seen };
     let mounts = target::mounts(errors, at, &seen, &target.volume_mounts, false);
     target::args(errors, at, Command::Backup, &target.args);
+    if seen.kind == TargetKind::AppBinding {
+        return application::backup(errors, at, target);
+    }
     paths(errors, at, target, mounts.as_ref());
 }
 

@@ -41,7 +41,8 @@ pub struct Seen {
 }
 
 /// Kinds that a target can have.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
+    "AppBinding",
     "PersistentVolumeClaim",
     "Deployment",
     "StatefulSet",
@@ -63,7 +64,7 @@ pub fn reference(
     let kind = TargetKind::of(target);
     let at = format!("{at}.ref");
     let possible = "possible are PersistentVolumeClaim, Deployment, StatefulSet, DaemonSet, ReplicaSet, \
-                    ReplicationController and OpenShift's DeploymentConfig";
+                    ReplicationController, OpenShift's DeploymentConfig and AppBinding";
     let Some(target) = target else {
         if !is_elsewhere {
             errors.invalid(at, format!("is missing; write kind and name of the target ({possible})"));
@@ -80,6 +81,8 @@ pub fn reference(
         TargetKind::Claim | TargetKind::ReplicationController => group.is_none_or(str::is_empty),
         // The second group is the name that OpenShift 3 used.
         TargetKind::DeploymentConfig => group.is_none_or(|g| matches!(g, "apps.openshift.io" | "")),
+        // Whatever its apiVersion says: the KEP writes apps/v1.
+        TargetKind::AppBinding => true,
         kind if kind.is_workload() => group.is_none_or(|g| matches!(g, "apps" | "extensions")),
         _ => false,
     };
@@ -104,9 +107,8 @@ pub fn reference(
             "is {theirs:?}, but the object is in {ours:?}; create it in {theirs:?}, with repository.namespace naming \
              where the Repository is"
         );
-        // Stash has this for applications, which are not implemented; a pod can never mount volumes of another
-        // namespace.
-        if is_supported {
+        // Stash has this for applications; a pod can never mount volumes of another namespace.
+        if is_supported && kind != TargetKind::AppBinding {
             errors.invalid(format!("{at}.namespace"), text);
         } else {
             errors.not_supported(format!("{at}.namespace"), text);
@@ -169,6 +171,11 @@ pub fn mounts(
         return None;
     }
     match (seen.kind, mounts.len()) {
+        (TargetKind::AppBinding, 0) => return None,
+        (TargetKind::AppBinding, _) => {
+            errors.invalid(at, "name volumes, and an AppBinding has none; remove them");
+            return None;
+        }
         (TargetKind::Claim, 0) => return Some(Folders::new([(PVC_MOUNT.to_owned(), ())])),
         (TargetKind::Claim, 1) => {}
         (TargetKind::Claim, n) => {

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
+use kube::{Api, ResourceExt as _};
 
+use crate::api::AppBinding;
 use crate::api::common::TargetRef;
 use crate::api::target::RestoreTarget;
 use crate::controller::cache::informers;
@@ -44,6 +45,7 @@ pub async fn target(reads: Reader<'_>, beside: Option<Reader<'_>>, reference: Op
             Ok(Some(found)) => Ok(found),
             Err(e) => Err(e),
         },
+        TargetKind::AppBinding => app_binding(reads, &name).await,
         _ => Ok(None),
     };
     let found = match (found, beside) {
@@ -77,6 +79,14 @@ async fn claim(reads: Reader<'_>, name: &str) -> kube::Result<Found> {
     target.claims.insert(name.to_owned(), claim_seen(&claim));
     target.pods = users(reads, &target.claims).await?;
     Ok(Some((target, None)))
+}
+
+/// An application. AppBindings are not watched, because they are read only by runs that name one.
+async fn app_binding(reads: Reader<'_>, name: &str) -> kube::Result<Found> {
+    let api: Api<AppBinding> = Api::namespaced(reads.client(), reads.namespace);
+    let Some(found) = api.get_opt(name).await? else { return Ok(None) };
+    let application = Some(Box::new(found.spec));
+    Ok(Some((Target { kind: "AppBinding".into(), replicas: 1, application, ..Target::default() }, None)))
 }
 
 async fn deployment(reads: Reader<'_>, name: &str) -> kube::Result<Found> {

@@ -6,7 +6,7 @@
 
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupHostPhase, HostBackupStats};
-use crate::contract::{Class, Failure, Outcome, Part, Task};
+use crate::contract::{Class, Failure, Outcome, Part, Task, Work};
 use crate::names::{condition, reason};
 use crate::plan::backup::pass::{Ground, LOOK_AT_PROGRESS, LOOK_FOR_MISSING, Pass};
 use crate::plan::backup::status::{host_is_over, label};
@@ -16,9 +16,9 @@ use crate::plan::run::hosts::{HostSet, TargetKind, display};
 use crate::plan::run::{conditions, duration, hosts};
 use crate::plan::seen::progress::progress;
 use crate::plan::seen::target::{Reach, Target};
-use crate::plan::systems::restic;
+use crate::plan::systems::{application, restic};
 use crate::plan::work::attempt::Stand;
-use crate::plan::work::job_spec::frame::JobParts;
+use crate::plan::work::job_spec::frame::{JobParts, Needs};
 use crate::plan::work::job_spec::interim;
 use crate::plan::work::step::LOOK_AT_RUNNING;
 use crate::plan::work::{attempt, job_spec, process, retry};
@@ -148,10 +148,11 @@ fn create(
         return;
     }
     let runtime = spec.runtime_settings.as_ref().or(pass.run.invoker.as_ref().and_then(|i| i.runtime.as_ref()));
-    let settings = restic::settings(spec.temp_dir.as_ref(), spec.interim_volume_template.is_some());
-    let work = restic::backup::back_up(&ground.access, settings, &entry.hostname, target_spec, reach.mount_points());
+    let (work, needs) = match work(pass, spec, target, &entry.hostname, reach.mount_points(), ground) {
+        Ok(made) => made,
+        Err(failure) => return fail(pass, index, host, &failure),
+    };
     let asked = vec![Part { member: index, name: entry.hostname }];
-    let needs = restic::needs(&ground.access, &work);
     let task = Task { process: process::of(runtime), ..Task::new(pass.run.id.told(), BACKUP, asked, work) };
     let parts = JobParts {
         key,
@@ -185,6 +186,30 @@ fn create(
         "Successfully ensured backup executor.",
         at,
     );
+}
+
+/// The work of a host's Job, and what its pod needs.
+///
+/// # Errors
+/// The target is an application that cannot be backed up.
+fn work(
+    pass: &Pass<'_>,
+    spec: &BackupMember,
+    target: &Target,
+    host: &str,
+    mounts: Vec<String>,
+    ground: &Ground,
+) -> Result<(Work, Needs), Failure> {
+    if let Some(binding) = &target.application {
+        let (name, namespace, task) = (target.name.as_str(), pass.run.id.namespace.as_str(), spec.task.as_ref());
+        let found = application::found::Found { binding, name, namespace, task };
+        return application::dump(found, spec, &ground.access, &pass.setup.addons, host);
+    }
+    let settings = restic::settings(spec.temp_dir.as_ref(), spec.interim_volume_template.is_some());
+    let target = spec.target.clone().unwrap_or_default();
+    let work = restic::backup::back_up(&ground.access, settings, host, &target, mounts);
+    let needs = restic::needs(&ground.access, &work);
+    Ok((work, needs))
 }
 
 /// Message about the session that restores the target, or that writes to a PVC of the target. A restore that has not

@@ -96,6 +96,14 @@ mod tests {
         }
     }
 
+    /// Proves: invented 27.
+    #[test]
+    fn two_databases_without_alias_never_share_a_repository() {
+        let mut all = [rival("BackupConfiguration", 1, "a"), rival("BackupConfiguration", 2, "b")];
+        all.iter_mut().for_each(|r| r.hosts = vec![HostSet::of(TargetKind::AppBinding, None)]);
+        assert_eq!(refused(&all), [false, true]);
+    }
+
     #[test]
     fn configurations_share_as_long_as_their_hosts_differ() {
         let all = [rival("BackupConfiguration", 1, "a"), rival("BackupConfiguration", 2, "b")];

@@ -16,6 +16,8 @@ use crate::plan::run::hosts::{HostSet, TargetKind, display};
 use crate::plan::run::{conditions, duration};
 use crate::plan::seen::job_status::JobState;
 use crate::plan::seen::target::{Target, TargetSeen};
+use crate::plan::systems::application;
+use crate::plan::systems::application::found::Way;
 use crate::plan::work::retry;
 
 /// Advances every member as far as the order allows. Returns true when all members are over.
@@ -153,7 +155,16 @@ fn find<'a>(pass: &mut Pass<'a>, index: usize) -> Option<&'a Target> {
 
 /// Counts the hosts of a member once. Returns false when there are no hosts, or none yet.
 fn count(pass: &mut Pass<'_>, invoker: &Invoker, target: &Target, index: usize) -> bool {
-    let Some(target_spec) = &invoker.members[index].target else { return false };
+    let spec = &invoker.members[index];
+    let Some(target_spec) = &spec.target else { return false };
+    if let Some(binding) = &target.application {
+        let (namespace, task) = (pass.run.id.namespace.as_str(), spec.task.as_ref());
+        let found = application::found::Found { binding, name: &target.name, namespace, task };
+        if let Err(failure) = application::check(found, Way::Dump) {
+            refuse(pass, index, &failure.message);
+            return false;
+        }
+    }
     let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
     if let Some(text) = target.too_many() {
         refuse(pass, index, &text);

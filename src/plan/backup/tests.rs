@@ -1,5 +1,6 @@
 //! Backups from their first reconcile to their last.
 
+mod applications;
 mod canceled;
 mod defaults;
 mod elsewhere;

@@ -6,7 +6,7 @@ use crate::contract::{Class, Failure, Outcome};
 use crate::names::{condition, reason};
 use crate::plan::effects::warn;
 use crate::plan::restore::pass::{
-    Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, MemberGround, Pass, is_late, job_parts,
+    Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, MemberGround, Pass, is_late, job_parts, target_of,
 };
 use crate::plan::restore::status::{RESTORE, is_broken, is_over, key, member_label, part};
 use crate::plan::restore::{conflicts, extraneous, held, rounds};
@@ -242,9 +242,10 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
     let Ok(MemberGround { frame, access }) = ground.of(system, Some(target)) else { return };
     let (mounts, may_have_acted) = (reach.mount_points(), !held::can_be_known(entry));
     let run = pass.run.id.uid.as_str();
-    let acting = Acting { run, access, host: entry, member, target, rule, mounts, may_have_acted };
+    let (seen, namespace) = (target_of(pass.seen, index), pass.run.id.namespace.as_str());
+    let acting = Acting { run, access, host: entry, member, target, seen, namespace, rule, mounts, may_have_acted };
     let Some(work) = system.act(acting) else { return };
-    let needs = system.needs(target, access, Role::Act);
+    let needs = system.needs(pass.needing(index, target, access, Role::Act));
     let parts =
         JobParts { attempt, seconds_left: seconds_left(pass, index), ..job_parts(pass, index, key, needs, reach) };
     let claim = interim::interim_claim(&frame, &parts);

@@ -24,9 +24,8 @@ use crate::plan::seen::job_status::JobSeen;
 use crate::plan::seen::surroundings::Surroundings;
 use crate::plan::seen::target::{Reach, TargetSeen};
 use crate::plan::setup::Setup;
-use crate::plan::systems;
 use crate::plan::systems::restic::backend::Access;
-use crate::plan::systems::system::System;
+use crate::plan::systems::system::{Needing, Role, System};
 use crate::plan::work::job_spec::frame::{JobFrame, JobParts, Needs};
 use crate::plan::work::{process, retry};
 
@@ -209,7 +208,26 @@ impl<'a> Pass<'a> {
 
     /// The system of a member.
     pub fn system(&self, index: usize) -> Option<&'static dyn System> {
-        systems::of(self.run.driver(index))
+        self.run.system(index)
+    }
+
+    /// A Job of a member that is to be created.
+    pub fn needing<'n>(
+        &'n self,
+        index: usize,
+        target: &'n RestoreTarget,
+        access: Option<&'n Access>,
+        role: Role,
+    ) -> Needing<'n> {
+        Needing {
+            member: &self.run.members[index],
+            target,
+            seen: target_of(self.seen, index),
+            namespace: &self.run.id.namespace,
+            access,
+            addons: &self.setup.addons,
+            role,
+        }
     }
 
     /// What a member connects to besides the Repository.

@@ -78,7 +78,7 @@ fn look(pass: &mut Pass<'_>, ground: &Ground, first: usize, parts: Vec<Part>, at
         let parts = JobParts {
             key,
             attempt,
-            needs: system.needs(target, access, Role::Look),
+            needs: system.needs(pass.needing(first, target, access, Role::Look)),
             runtime: settings.runtime_settings.as_ref(),
             temp_dir: settings.temp_dir.as_ref(),
             seconds_left: pass.seconds_left(),
@@ -210,7 +210,7 @@ fn restore_pod(pass: &Pass<'_>, ground: &Ground, part: &Part, reach: &Reach) -> 
     let system = pass.system(part.member)?;
     let target = pass.run.members[part.member].target.as_ref()?;
     let ground = ground.of(system, Some(target)).ok()?;
-    let needs = system.needs(target, ground.access, Role::Act);
+    let needs = system.needs(pass.needing(part.member, target, ground.access, Role::Act));
     let parts = job_parts(pass, part.member, key(part.member, &part.name), needs, reach);
     Some(job_spec::guarded_pod(&ground.frame, &parts))
 }
@@ -288,7 +288,8 @@ fn to_look_at<'p>(pass: &Pass<'p>, ground: &Ground, part: Part) -> Option<Open<'
     let rule = pass.rule(part.member, &part.name);
     let mounts = pass.reaches.get(&(part.member, part.name.clone()))?.mount_points();
     let (runner, no_devices) = limits(pass, ground, &part, target);
-    Some(Open { part, target, rule, mounts, runner, no_devices })
+    let system = pass.system(part.member)?;
+    Some(system.opened(Open { part, target, rule, mounts, runner, no_devices }))
 }
 
 /// Whether a Job of this attempt asks for the host, and has not answered without it.

@@ -17,6 +17,7 @@ use crate::plan::run::limits::is_sequential;
 use crate::plan::run::selection::Selection;
 use crate::plan::seen::identity::Identity;
 use crate::plan::systems;
+use crate::plan::systems::system::System;
 
 /// A restore.
 #[derive(Clone, Debug, Default)]
@@ -68,10 +69,15 @@ impl RestoreRun {
         self.members.get(member).and_then(|m| m.driver).unwrap_or(self.driver)
     }
 
+    /// The system of a member; `None` if its driver is only declared.
+    pub fn system(&self, member: usize) -> Option<&'static dyn System> {
+        systems::of(self.driver(member), self.members.get(member).and_then(|m| m.target.as_ref()))
+    }
+
     /// Keys of the slots that its Jobs take besides those on its Repository, see
     /// [`System::slot`](crate::plan::systems::system::System::slot).
     pub fn slots(&self) -> Vec<String> {
-        let of = |(i, member): (usize, &RestoreMember)| systems::of(self.driver(i))?.slot(member.target.as_ref()?);
+        let of = |(i, member): (usize, &RestoreMember)| self.system(i)?.slot(member.target.as_ref()?);
         let mut slots: Vec<String> = self.members.iter().enumerate().filter_map(of).collect();
         slots.sort_unstable();
         slots.dedup();

@@ -121,6 +121,14 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         format!("Restore target {name} found."),
         at,
     );
+    if let (false, Some(system)) = (is_started(status), pass.run.system(index))
+        && let Err(failure) = system.check(target, &pass.run.members[index], &pass.run.id.namespace)
+    {
+        let (list, text) = (&mut status.conditions, &failure.message);
+        conditions::set(list, condition::RESTORE_EXECUTOR_ENSURED, false, &failure.reason, text, at);
+        fail_member(status, text);
+        return;
+    }
     let set = HostSet::of_restore(spec);
     // Once a workload is quiesced, its hosts are counted from status and no longer from its replicas.
     let known = !status.stats.is_empty();

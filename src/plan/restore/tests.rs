@@ -2,6 +2,7 @@
 
 mod adopted;
 mod announced;
+mod applications;
 mod crashes;
 mod defaults;
 mod document;

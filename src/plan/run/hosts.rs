@@ -5,6 +5,7 @@
 
 use crate::api::common::{Rule, TargetRef};
 use crate::api::target::{BackupTarget, RestoreTarget};
+use crate::contract::APPLICATION_FILES;
 use crate::names::PVC_MOUNT;
 
 /// Host of a target without alias, and prefix of a StatefulSet's hosts without alias.
@@ -240,8 +241,7 @@ pub fn display(target: &TargetRef) -> String {
 /// Key by which two sessions name the same target: kind and name, whatever the version says.
 pub fn target_key(target: &TargetRef) -> Option<String> {
     let name = target.name.as_deref().filter(|n| !n.is_empty())?;
-    (TargetKind::of(Some(target)) != TargetKind::AppBinding)
-        .then(|| format!("{}/{name}", target.kind.as_deref().unwrap_or_default().to_lowercase()))
+    Some(format!("{}/{name}", target.kind.as_deref().unwrap_or_default().to_lowercase()))
 }
 
 /// Hosts that a target can have, and the paths that are backed up: one snapshot per path.
@@ -249,6 +249,9 @@ pub fn named(target: &BackupTarget) -> (HostSet, Vec<String>) {
     let hosts = HostSet::of(TargetKind::of(target.ref_.as_ref()), target.alias.as_deref());
     let mounts = || target.volume_mounts.iter().map(|m| normal_path(&m.mount_path)).collect::<Vec<_>>();
     let paths = match (target.paths.is_empty(), target.volume_mounts.is_empty()) {
+        _ if TargetKind::of(target.ref_.as_ref()) == TargetKind::AppBinding => {
+            APPLICATION_FILES.map(str::to_owned).to_vec()
+        }
         (false, _) => target.paths.iter().map(|p| normal_path(p)).collect(),
         (true, false) => mounts(),
         (true, true) => vec![PVC_MOUNT.to_owned()],

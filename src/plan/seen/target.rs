@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Toleration, Volume, VolumeMount};
 
+use crate::api::app_binding::AppBindingSpec;
 use crate::contract::{Class, Failure};
 use crate::names::{PVC_MOUNT, reason};
 use crate::plan::run::hosts::{Place, TargetKind, normal_path};
@@ -74,6 +75,8 @@ pub struct Target {
     pub pods: Vec<PodSeen>,
     /// Pods that do not belong to the workload, and mount its claims, except pods of the operator's own Jobs.
     pub others: Vec<PodSeen>,
+    /// How to connect to it, if it is an application.
+    pub application: Option<Box<AppBindingSpec>>,
     /// Claims that were looked up.
     pub claims: BTreeMap<String, ClaimSeen>,
 }

@@ -6,7 +6,7 @@ use crate::api::target::{MockTarget, RestoreTarget};
 use crate::contract::mock::{Act, ITEMS, Pin, Work as MockWork};
 use crate::contract::{Answer, Class, Failure, Found, Outcome, Part, Work};
 use crate::names::{hash_of, reason};
-use crate::plan::systems::system::{Access, Acting, Looking, Open, Role, System};
+use crate::plan::systems::system::{Acting, Looking, Needing, Open, System};
 use crate::plan::work::job_spec::frame::{NeededSecret, Needs};
 
 /// Shelves.
@@ -71,8 +71,8 @@ impl System for Mock {
         Some(Work::Mock(MockWork { endpoint, shelf, act: Some(act) }))
     }
 
-    fn needs(&self, target: &RestoreTarget, _: Option<&Access>, _: Role) -> Needs {
-        Needs { secret: Some(NeededSecret::Mounted(of(target).secret)), ..Needs::default() }
+    fn needs(&self, asking: Needing<'_>) -> Needs {
+        Needs { secret: Some(NeededSecret::Mounted(of(asking.target).secret)), ..Needs::default() }
     }
 
     fn note(&self, host: &mut HostRestoreStats, outcome: &Outcome) -> Option<u64> {

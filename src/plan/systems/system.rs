@@ -12,6 +12,8 @@ use crate::api::target::RestoreTarget;
 use crate::contract::{Class, Failure, Found, Outcome, Part, Runner, Work};
 use crate::names::reason;
 use crate::plan::run::selection::Selection;
+use crate::plan::seen::target::Target;
+use crate::plan::setup::AddonImages;
 /// How Jobs reach the Repository of a session. The type belongs to restic, but other systems may keep their data in a
 /// Repository too.
 pub use crate::plan::systems::restic::backend::Access;
@@ -42,6 +44,24 @@ pub struct Open<'a> {
     pub no_devices: bool,
 }
 
+/// A Job that is to be created.
+pub struct Needing<'a> {
+    /// Its member.
+    pub member: &'a RestoreMember,
+    /// The target of the member.
+    pub target: &'a RestoreTarget,
+    /// The target as it was found; `None` for a target outside of the cluster.
+    pub seen: Option<&'a Target>,
+    /// Namespace of the Job.
+    pub namespace: &'a str,
+    /// How it reaches the Repository; `None` for a system that uses no Repository.
+    pub access: Option<&'a Access>,
+    /// Images with the clients of applications.
+    pub addons: &'a AddonImages,
+    /// What it is for.
+    pub role: Role,
+}
+
 /// The context of looks, besides the parts.
 pub struct Looking<'a> {
     /// How Jobs reach the Repository; `None` for a system that uses no Repository.
@@ -52,7 +72,7 @@ pub struct Looking<'a> {
     pub began: Timestamp,
     /// All members of the run.
     pub members: &'a [RestoreMember],
-    /// The members of this system, with the state of each part.
+    /// The members whose data comes from the same place, with the state of each part.
     pub parts: Vec<(&'a RestoreTarget, &'a [HostRestoreStats])>,
 }
 
@@ -68,6 +88,10 @@ pub struct Acting<'a> {
     pub member: &'a RestoreMember,
     /// Its target.
     pub target: &'a RestoreTarget,
+    /// The target as it was found; `None` for a target outside of the cluster.
+    pub seen: Option<&'a Target>,
+    /// Namespace of the run.
+    pub namespace: &'a str,
     /// Its rule; `None` for a part outside of the cluster.
     pub rule: Option<&'a Rule>,
     /// Where its volumes are mounted.
@@ -90,6 +114,19 @@ pub trait System: Sync {
     /// hosts of the target.
     fn parts(&self, target: &RestoreTarget) -> Option<Vec<String>>;
 
+    /// Whether a member whose target was found can be restored.
+    ///
+    /// # Errors
+    /// It cannot; nothing was changed.
+    fn check(&self, _: &Target, _: &RestoreMember, _namespace: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// A part as its look sees it. Parts of systems with the same driver are looked at together.
+    fn opened<'a>(&self, open: Open<'a>) -> Open<'a> {
+        open
+    }
+
     /// The work of the looks before anything is changed, one Job each, and the parts that each is for.
     fn look(&self, open: Vec<Open<'_>>, about: &Looking<'_>) -> Vec<(Vec<Part>, Work)>;
 
@@ -106,7 +143,7 @@ pub trait System: Sync {
     fn act(&self, acting: Acting<'_>) -> Option<Work>;
 
     /// What the pod of such a Job needs.
-    fn needs(&self, target: &RestoreTarget, access: Option<&Access>, role: Role) -> Needs;
+    fn needs(&self, asking: Needing<'_>) -> Needs;
 
     /// Records what a Job reports as done. Returns the number of entries that it reports as deleted.
     fn note(&self, host: &mut HostRestoreStats, outcome: &Outcome) -> Option<u64>;

@@ -227,7 +227,7 @@ fn container(
     let env = variables(settings.env, &told);
     Container {
         name: AGENT_CONTAINER.into(),
-        image: Some(frame.image.clone()),
+        image: Some(parts.needs.image.as_ref().unwrap_or(&frame.image).clone()),
         image_pull_policy: Some("IfNotPresent".into()),
         command: Some(vec!["/usr/local/bin/lifeboat".into(), "agent".into()]),
         env: Some(env),

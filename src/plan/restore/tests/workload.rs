@@ -14,6 +14,12 @@ pub const MADE: &str = "";
 /// Stands for the kind of a member outside of the cluster.
 pub const OUTSIDE: &str = "Outside";
 
+/// An application, as its AppBinding describes it.
+pub fn binding() -> Value {
+    json!({ "type": "mysql", "clientConfig": { "service": { "name": "db", "port": 3306, "scheme": "mysql" } },
+        "secret": { "name": "db-auth" } })
+}
+
 /// A workload or claim.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -94,6 +100,7 @@ pub fn look_at(name: String, w: &Workload) -> Target {
             seen.dormant_ordinals = w.wanted;
         }
         "PersistentVolumeClaim" => seen.claims = [(name, claim())].into(),
+        "AppBinding" => seen.application = serde_json::from_value(binding()).ok(),
         "DaemonSet" => {
             let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
             seen.volumes = vec![serde_json::from_value(volume).unwrap()];
@@ -139,8 +146,10 @@ pub fn member(index: usize, workload: &Workload) -> Value {
 }
 
 pub fn target(index: usize, workload: &Workload) -> Value {
-    let mut target = json!({ "alias": format!("m{index}"), "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
-        "rules": [{ "snapshots": ["latest"] }] });
+    let mut target = json!({ "alias": format!("m{index}"), "rules": [{ "snapshots": ["latest"] }] });
+    if workload.kind != "AppBinding" {
+        target["volumeMounts"] = json!([{ "name": "data", "mountPath": "/data" }]);
+    }
     if workload.is_made() {
         target["replicas"] = workload.wanted.into();
         target["volumeClaimTemplates"] = json!([{ "metadata": { "name": "data-${POD_ORDINAL}" }, "spec": {

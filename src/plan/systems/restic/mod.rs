@@ -50,6 +50,7 @@ fn needs_of(access: &Access, step: &Step) -> Needs {
         writes: matches!(step, Step::Restore(_)),
         secret: Some(secret),
         volumes: own.into_iter().collect(),
+        image: None,
     }
 }
 

@@ -1,11 +1,11 @@
 //! restic as a system that restores.
 
-use super::{Access, act, look, needs_of_look, needs_of_restore, settings, work};
+use super::{act, look, needs_of_look, needs_of_restore, settings, work};
 use crate::api::common::Rule;
 use crate::api::restore_session::HostRestoreStats;
 use crate::api::target::RestoreTarget;
 use crate::contract::{Failure, Found, Outcome, Part, Work};
-use crate::plan::systems::system::{Acting, Looking, Open, Role, System};
+use crate::plan::systems::system::{Acting, Looking, Needing, Open, Role, System};
 use crate::plan::work::job_spec::frame::Needs;
 
 /// restic.
@@ -51,12 +51,12 @@ impl System for Restic {
         Some(work(access?, settings, step))
     }
 
-    fn needs(&self, _: &RestoreTarget, access: Option<&Access>, role: Role) -> Needs {
-        let of = match role {
+    fn needs(&self, asking: Needing<'_>) -> Needs {
+        let of = match asking.role {
             Role::Look => needs_of_look,
             Role::Act => needs_of_restore,
         };
-        access.map(of).unwrap_or_default()
+        asking.access.map(of).unwrap_or_default()
     }
 
     fn note(&self, host: &mut HostRestoreStats, outcome: &Outcome) -> Option<u64> {

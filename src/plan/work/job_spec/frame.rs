@@ -73,6 +73,8 @@ pub struct Needs {
     pub secret: Option<NeededSecret>,
     /// Volumes of its own, each with its mount.
     pub volumes: Vec<(Volume, VolumeMount)>,
+    /// Its image, if that is not the agent's own: it has the agent and further programs.
+    pub image: Option<String>,
 }
 
 /// How a Job gets its credentials.

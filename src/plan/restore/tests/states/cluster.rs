@@ -74,6 +74,7 @@ impl Made {
     fn of(job: &Job, seen: JobSeen) -> Self {
         let (exact, outside) = match task(job).work {
             Work::Restic(work) => (matches!(work.step, Step::Restore(step) if step.exact), None),
+            Work::Application(_) => (false, None),
             Work::Mock(work) => (false, Some(work.act.is_some_and(|act| act.look_up))),
         };
         Self { seen: Rc::new(seen), runs: true, exact, outside }
