@@ -17,7 +17,7 @@ fn phases(session: &Value) -> Vec<&str> {
 }
 
 /// Step key of each restore of a session, and when its container began and ended.
-async fn restored(site: &Site, session: &str) -> Vec<(String, String, String)> {
+pub async fn restored(site: &Site, session: &str) -> Vec<(String, String, String)> {
     let mut all = vec![];
     for pod in site.list("Pod").await {
         let (notes, labels) = (&pod["metadata"]["annotations"], &pod["metadata"]["labels"]);

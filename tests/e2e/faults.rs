@@ -287,10 +287,10 @@ async fn a_wrong_object_is_denied_and_one_that_is_not_supported_warned_about() {
     assert!(site.find("RestoreSession", "wrong").await.is_none());
 
     let binding = "{ref: {apiVersion: appcatalog.appscode.com/v1alpha1, kind: AppBinding, name: db}, rules: [{snapshots: [latest]}]}";
-    let mysql = restore("mysql", binding, "  task: {name: mysql-restore-8.0.3}\n");
-    let said = site.apply_by_kubectl(&mysql);
+    let mongodb = restore("mongodb", binding, "  task: {name: mongodb-restore-4.4.6}\n");
+    let said = site.apply_by_kubectl(&mongodb);
     assert!(said.contains("Warning:") && said.contains("spec.task.name"), "{said}");
-    let session = site.ended("RestoreSession", "mysql").await;
+    let session = site.ended("RestoreSession", "mongodb").await;
     assert_eq!(phase(&session), "Invalid");
     let (ready, reason, text) = condition(&session, "Ready");
     assert_eq!((ready.as_str(), reason.as_str()), ("False", "NotSupported"));

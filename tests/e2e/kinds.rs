@@ -11,6 +11,8 @@ pub fn resource(kind: &str) -> ApiResource {
         "ReplicaSet" => ("apps", "v1", "replicasets"),
         "ReplicationController" => ("", "v1", "replicationcontrollers"),
         "HorizontalPodAutoscaler" => ("autoscaling", "v2", "horizontalpodautoscalers"),
+        "AppBinding" => ("appcatalog.appscode.com", "v1alpha1", "appbindings"),
+        "Service" => ("", "v1", "services"),
         "Job" => ("batch", "v1", "jobs"),
         "Repository" => ("stash.appscode.com", "v1alpha1", "repositories"),
         "BackupBlueprint" => ("stash.appscode.com", "v1beta1", "backupblueprints"),

@@ -6,6 +6,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod applications;
 mod backup;
 mod backup_faults;
 mod batch;
