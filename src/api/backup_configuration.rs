@@ -92,7 +92,7 @@ pub struct BackupConfigurationSpec {
     /// which is deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<PvcTemplate>,
-    /// Hooks of the backup. Declared; not implemented.
+    /// Hooks before and after the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
 }

@@ -8,6 +8,7 @@
 pub mod application;
 mod constants;
 mod failure;
+pub mod hook;
 mod job;
 #[cfg(test)]
 pub mod mock;

@@ -130,10 +130,8 @@ impl Host {
 
 /// The work of restic in a task.
 pub fn work(task: &mut Task) -> &mut Work {
-    match &mut task.work {
-        contract::Work::Restic(work) => work,
-        contract::Work::Application(_) => panic!("the task is not one of restic"),
-    }
+    let contract::Work::Restic(work) = &mut task.work else { panic!("a task of restic") };
+    work
 }
 
 impl Site {

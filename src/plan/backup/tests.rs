@@ -4,6 +4,7 @@ mod applications;
 mod canceled;
 mod defaults;
 mod elsewhere;
+mod hooks;
 mod large;
 mod maintenance;
 mod place;

@@ -12,6 +12,7 @@ mod extraneous;
 mod faults;
 mod held;
 mod holds_end;
+mod hooks;
 mod large;
 mod leaving;
 mod outside;

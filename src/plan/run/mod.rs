@@ -2,6 +2,7 @@
 
 pub mod conditions;
 pub mod duration;
+pub mod hooks;
 pub mod hosts;
 pub mod limits;
 pub mod missing;

@@ -189,6 +189,7 @@ impl Keep for Job {
             &["spec", "template", "spec", "volumes", "name"],
             &["spec", "template", "spec", "volumes", "persistentVolumeClaim", "claimName"],
             &["status", "conditions"],
+            &["status", "startTime"],
             &["status", "active"],
             &["status", "terminating"],
             &["status", "failed"],
