@@ -191,7 +191,6 @@ pub fn plan(data: &[u8]) {
         jobs_per_repository: 16,
         probe_interval: std::time::Duration::from_mins(1),
         sync_every: std::time::Duration::ZERO,
-        hook_exec: true,
         job_defaults: crate::api::runtime::RuntimeSettings::default(),
     };
     let mut object = scene.object.clone();
@@ -212,7 +211,6 @@ pub fn plan(data: &[u8]) {
             refused_scales: BTreeMap::new(),
             refused_holds: BTreeMap::new(),
             refused_revoke: None,
-            hook_pods: std::collections::BTreeMap::new(),
             progress: BTreeMap::new(),
         };
         let Some(plan) = decide(&object, &scene.invoker, &seen, &setup, now) else { return };

@@ -6,7 +6,6 @@
 //! names       what we call things
 //! digest      hashes; knows nothing else
 //! text        texts for people; knows nothing else
-//! gotemplate  templates of hooks; knows nothing else
 //! api         what users write: CRD types, nothing else
 //! contract    what a Job is asked and what it answers
 //! plan        what should happen next: pure functions
@@ -35,7 +34,6 @@ pub mod digest;
 pub mod drivers;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-pub mod gotemplate;
 pub mod names;
 pub mod plan;
 pub mod serve;

@@ -84,9 +84,6 @@ struct OperatorArgs {
     /// Time between two probes of a Repository that does not answer. For tests.
     #[arg(long, env = "LIFEBOAT_PROBE_INTERVAL", default_value = "1m", value_parser = duration::parse, hide = true)]
     probe_interval: Duration,
-    /// Run the commands of hooks: the operator then may, and its Jobs may for the time of a hook, run commands in Pods.
-    #[arg(long, env = "LIFEBOAT_HOOK_EXEC", default_value_t = false, action = clap::ArgAction::Set)]
-    hook_exec: bool,
     /// Settings of Jobs where neither the object nor its namespace names any, as JSON.
     #[arg(long, env = "LIFEBOAT_JOB_DEFAULTS", default_value = "", value_parser = job_defaults::parse)]
     job_defaults: RuntimeSettings,
@@ -141,7 +138,6 @@ async fn operate(args: OperatorArgs) -> Result<(), String> {
             sync_every: args.snapshot_sync,
             jobs_per_repository: args.jobs_per_repository,
             probe_interval: args.probe_interval,
-            hook_exec: args.hook_exec,
             job_defaults: args.job_defaults,
         },
         namespace: args.namespace,

@@ -28,8 +28,6 @@ pub const OPERATOR: &str = "lifeboat";
 pub const TASK_PVC_BACKUP: &str = "pvc-backup";
 /// Name of the task that means "the files of this PVC", for restore.
 pub const TASK_PVC_RESTORE: &str = "pvc-restore";
-/// Verb of the Jobs of hooks, and the beginning of their keys.
-pub const HOOK_STEP: &str = "hook";
 /// Mount path of a PVC whose target has no volume mounts (Stash's default).
 pub const PVC_MOUNT: &str = "/stash-data";
 
@@ -76,7 +74,7 @@ pub mod label {
     pub const SESSION_KIND: &str = "lifeboat.stash.appscode.com/session-kind";
     /// Uid of the session a Job or Pod belongs to.
     pub const SESSION_UID: &str = "lifeboat.stash.appscode.com/session-uid";
-    /// Verb of the step: preflight, restore, prepare, backup, maintain, hook.
+    /// Verb of the step: preflight, restore, prepare, backup, maintain.
     pub const STEP: &str = "lifeboat.stash.appscode.com/step";
     /// Kind of the invoker of a BackupSession.
     pub const INVOKER_TYPE: &str = "stash.appscode.com/invoker-type";
@@ -120,22 +118,6 @@ pub mod condition {
     pub const RESTORE_EXECUTOR_ENSURED: &str = "RestoreExecutorEnsured";
     /// The first Job of a restore member was created.
     pub const RESTORE_JOB_CREATED: &str = "RestoreJobCreated";
-    /// The preRestore hook of a member succeeded, or was skipped by its policy.
-    pub const PRE_RESTORE_HOOK: &str = "PreRestoreHookExecutionSucceeded";
-    /// The preRestore hook of a batch succeeded, or was skipped by its policy.
-    pub const GLOBAL_PRE_RESTORE_HOOK: &str = "GlobalPreRestoreHookSucceeded";
-    /// The postRestore hook of a member succeeded, or was skipped by its policy.
-    pub const POST_RESTORE_HOOK: &str = "PostRestoreHookExecutionSucceeded";
-    /// The postRestore hook of a batch succeeded, or was skipped by its policy.
-    pub const GLOBAL_POST_RESTORE_HOOK: &str = "GlobalPostRestoreHookSucceeded";
-    /// The preBackup hook of a member succeeded, or was skipped by its policy.
-    pub const PRE_BACKUP_HOOK: &str = "PreBackupHookExecutionSucceeded";
-    /// The preBackup hook of a batch succeeded, or was skipped by its policy.
-    pub const GLOBAL_PRE_BACKUP_HOOK: &str = "GlobalPreBackupHookSucceeded";
-    /// The postBackup hook of a member succeeded, or was skipped by its policy.
-    pub const POST_BACKUP_HOOK: &str = "PostBackupHookExecutionSucceeded";
-    /// The postBackup hook of a batch succeeded, or was skipped by its policy.
-    pub const GLOBAL_POST_BACKUP_HOOK: &str = "GlobalPostBackupHookSucceeded";
     /// The run exceeded its deadline.
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
     /// Extension: the run was canceled; False while it is being stopped.

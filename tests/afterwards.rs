@@ -28,8 +28,6 @@ const NOT_SEEN: &[(&str, &str, &str)] = &[
     ),
     ("snapshots", "*", "held only to be given to Jobs, whose use of it is looked for instead"),
     ("snapshots/status", "*", "held only to be given to Jobs, whose use of it is looked for instead"),
-    ("pods/exec", "*", "held only to be given to Jobs, whose use of it is looked for instead"),
-    ("endpointslices", "list", "only for commands of hooks in the pods of an application"),
     ("backupbatches", "get", "only where the watch is behind what names it"),
     ("backupconfigurations", "get", "only where the watch is behind what names it"),
     ("backupsessions", "get", "only where a session that is to be made is there already"),
@@ -208,10 +206,6 @@ async fn d11_each_right_is_used_and_each_that_is_used_is_granted() {
         for verb in verbs {
             // An apply that creates an object needs `create`, and is logged as a patch.
             let seen = if verb == "create" { "patch" } else { verb.as_str() };
-            // Newer API servers ask for it besides `get`.
-            if (resource.as_str(), verb.as_str()) == ("pods/exec", "create") {
-                continue;
-            }
             let is = |u: &Used| (&u.group, &u.resource, u.verb.as_str()) == (&group, &resource, seen);
             assert!(by_jobs.iter().any(is), "given to Jobs, and never used: {verb} {resource} ({group})");
         }

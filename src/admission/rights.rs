@@ -183,7 +183,6 @@ pub fn denial(question: &Question, denied: &[Ask]) -> String {
         let fields = fields(asks.into_iter());
         match right {
             Right::Pods => format!("{fields}: can run code in a Pod or add privileges to it; requires permission to create Pods in {place}"),
-            Right::Exec => format!("{fields}: runs a command in a Pod; requires permission to create pods/exec in {place}"),
             Right::Claims => format!(
                 "{fields}: can give access to data of other users; requires permission to create PersistentVolumeClaims (or Pods) in {place}"
             ),

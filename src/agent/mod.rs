@@ -6,7 +6,6 @@
 
 mod application;
 mod cluster;
-mod hook;
 mod options;
 mod progress;
 mod report;
@@ -73,7 +72,6 @@ pub(crate) async fn work(task: Task, options: Options, control: Control) -> Done
     match &task.work {
         Work::Restic(work) => restic::act(&task, work, &options, control).await,
         Work::Application(work) => application::act(&task, work, &options, control).await,
-        Work::Hook(call) => hook::act(&task, call, &options, control).await,
         #[cfg(test)]
         Work::Mock(work) => crate::drivers::mock::act(&task, work, &options.secret_dir, control).await,
     }

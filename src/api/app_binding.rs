@@ -85,11 +85,15 @@ pub struct ClientConfig {
     pub insecure_skip_tls_verify: Option<bool>,
     /// CA that signed the certificate of the application, in PEM format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::bytes")]
+    #[schemars(schema_with = "bytes")]
     pub ca_bundle: Option<ByteString>,
     /// Server name that the certificate of the application must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
+}
+
+fn bytes(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "format": "byte" })
 }
 
 /// A Service.
@@ -165,7 +169,7 @@ pub struct AddKey {
     pub key: String,
     /// Value of the key, base64-encoded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::bytes")]
+    #[schemars(schema_with = "bytes")]
     pub value: Option<ByteString>,
     /// Value of the key, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]

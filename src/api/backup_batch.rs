@@ -77,7 +77,7 @@ pub struct BackupBatchSpec {
     /// session is kept in addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_history_limit: Option<i32>,
-    /// Hooks before the first and after the last member.
+    /// Hooks of the whole batch. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
     /// Parallel (when absent) or Sequential, in the order of the list.
@@ -118,7 +118,7 @@ pub struct BackupMember {
     /// which is deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<PvcTemplate>,
-    /// Hooks before and after this member.
+    /// Hooks of this member. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
     /// Extension: maximum duration of this member, from its start, for example `30m`. After this time the member

@@ -92,7 +92,7 @@ pub struct BackupConfigurationSpec {
     /// which is deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<PvcTemplate>,
-    /// Hooks before and after the backup.
+    /// Hooks of the backup. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
 }

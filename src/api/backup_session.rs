@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::common::TargetRef;
 use crate::api::condition::Condition;
-use crate::api::hooks::HookStatus;
 use crate::api::restore_session::{Progress, RunStatus};
 
 /// One run of a BackupConfiguration or BackupBatch.
@@ -159,10 +158,6 @@ pub struct BackupSessionStatus {
     /// Status of each target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<BackupTargetStatus>,
-    /// Extension: the hooks of the whole batch, as far as they have begun.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub hooks: Vec<HookStatus>,
     /// Extension: state of the run, written by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunStatus>,
@@ -202,10 +197,6 @@ pub struct BackupTargetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostname"]))]
     pub stats: Vec<HostBackupStats>,
-    /// Extension: the hooks of the target, as far as they have begun.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub hooks: Vec<HookStatus>,
 }
 
 /// One host of a backup.

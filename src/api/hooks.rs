@@ -1,13 +1,10 @@
-//! Hooks: what runs before and after a backup or restore, as in Stash, and how status records it.
+//! Hooks: declared as in Stash. An object that uses a hook is rejected as NotSupported.
 
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ExecAction, HTTPGetAction, TCPSocketAction};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::common::DURATION;
 use crate::api::schema;
 
 /// One action: a command, an HTTP request or a TCP connection. If several are set, all of them run, in this order.
@@ -32,15 +29,6 @@ pub struct Handler {
     /// Container in which the command runs, and whose port names can be used. Defaults to the first container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
-    /// Extension: maximum duration of all actions together, for example `30s`; also the longest wait for a pod of the
-    /// target to be ready. Defaults to 5m.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = DURATION))]
-    pub time_out: Option<String>,
-    /// Extension: CA certificates, in PEM format, that HTTPS trusts besides those of the system.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::bytes")]
-    pub ca_bundle: Option<ByteString>,
 }
 
 /// An HTTP POST request.
@@ -90,7 +78,7 @@ pub struct FormEntry {
     pub values: Vec<String>,
 }
 
-/// Hooks of a backup.
+/// Hooks of a backup. Declared; not implemented.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupHooks {
@@ -100,14 +88,6 @@ pub struct BackupHooks {
     /// Runs after the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_backup: Option<PostBackupHook>,
-}
-
-impl BackupHooks {
-    /// The hooks that are set, each with its field.
-    pub fn handlers(&self) -> impl Iterator<Item = (&'static str, &Handler)> {
-        let pre = self.pre_backup.as_ref().map(|h| ("preBackup", h));
-        pre.into_iter().chain(self.post_backup.as_ref().map(|h| ("postBackup", &h.handler)))
-    }
 }
 
 /// A hook after a backup.
@@ -124,6 +104,7 @@ pub struct PostBackupHook {
 }
 
 /// When the hook runs: Always (the default), OnSuccess, OnFailure, or OnFinalRetryFailure (no retry is left).
+/// Declared; not implemented.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum PostBackupPolicy {
     /// Always.
@@ -137,7 +118,7 @@ pub enum PostBackupPolicy {
     OnFinalRetryFailure,
 }
 
-/// Hooks of a restore.
+/// Hooks of a restore. Declared; not implemented.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreHooks {
@@ -147,14 +128,6 @@ pub struct RestoreHooks {
     /// Runs after the restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_restore: Option<PostRestoreHook>,
-}
-
-impl RestoreHooks {
-    /// The hooks that are set, each with its field.
-    pub fn handlers(&self) -> impl Iterator<Item = (&'static str, &Handler)> {
-        let pre = self.pre_restore.as_ref().map(|h| ("preRestore", h));
-        pre.into_iter().chain(self.post_restore.as_ref().map(|h| ("postRestore", &h.handler)))
-    }
 }
 
 /// A hook after a restore.
@@ -170,7 +143,7 @@ pub struct PostRestoreHook {
     pub execution_policy: PostRestorePolicy,
 }
 
-/// When the hook runs: Always (the default), OnSuccess or OnFailure.
+/// When the hook runs: Always (the default), OnSuccess or OnFailure. Declared; not implemented.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum PostRestorePolicy {
     /// Always.
@@ -180,47 +153,4 @@ pub enum PostRestorePolicy {
     OnFailure,
     /// After a success.
     OnSuccess,
-}
-
-/// One hook of a run. It runs at most once: its Job is created suspended, recorded, and only then started.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HookStatus {
-    /// `preBackup`, `postBackup`, `preRestore` or `postRestore`.
-    pub name: String,
-    /// Phase of the hook.
-    pub phase: HookPhase,
-    /// Time at which the phase began, if the hook is not over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Time>,
-    /// Pod that the hook acts on, in the namespace of the run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pod: Option<String>,
-    /// Uid of the only Job that may run the hook.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<String>,
-    /// Reason why the hook waits or failed, in one word.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Message that explains why the hook waits, failed or was skipped.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
-/// Phase of a hook.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub enum HookPhase {
-    /// The hook is about to begin. No Job has been started for it.
-    #[default]
-    Announced,
-    /// The Job of the hook may have been started.
-    Started,
-    /// All actions succeeded.
-    Succeeded,
-    /// An action failed, or the hook could not run.
-    Failed,
-    /// It is not known whether the hook has run to its end. It is not run again.
-    InDoubt,
-    /// The hook has not run, and will not: by its executionPolicy, or because the run ended first.
-    Skipped,
 }

@@ -9,7 +9,7 @@ use crate::api::common::{
     DURATION, Driver, EmptyDirSettings, ExecutionOrder, OnFailure, RepositoryRef, Rule, TargetRef, TaskRef,
 };
 use crate::api::condition::Condition;
-use crate::api::hooks::{HookStatus, RestoreHooks};
+use crate::api::hooks::RestoreHooks;
 use crate::api::restore_session::{HostRestoreStats, MemberPhase, QuiesceStatus, RestorePhase, RunStatus};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::schema;
@@ -60,7 +60,7 @@ pub struct RestoreBatchSpec {
     /// Extension: what happens to the members after a failed member, in Sequential order. Defaults to Stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
-    /// Hooks before the first and after the last member.
+    /// Hooks of the whole batch. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Box<RestoreHooks>>,
     /// Maximum duration of the restore, including the time spent waiting, for example `30m`. Defaults to 24h.
@@ -139,7 +139,7 @@ pub struct RestoreMember {
     /// which is deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<Box<PvcTemplate>>,
-    /// Hooks before and after this member.
+    /// Hooks of this member. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Box<RestoreHooks>>,
     /// Extension: maximum duration of this member, from its start, for example `30m`. After this time the member fails,
@@ -184,10 +184,6 @@ pub struct RestoreBatchStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_object")]
     pub adopted: Option<Adopted>,
-    /// Extension: the hooks of the whole batch, as far as they have begun.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub hooks: Vec<HookStatus>,
     /// Extension: state of the run, written by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunStatus>,
@@ -227,8 +223,4 @@ pub struct RestoreMemberStatus {
     /// Extension: the workload scaled to zero for the restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiesce: Option<QuiesceStatus>,
-    /// Extension: the hooks of the member, as far as they have begun.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub hooks: Vec<HookStatus>,
 }

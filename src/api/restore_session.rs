@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::common::{DURATION, Driver, EmptyDirSettings, RepositoryRef, Rule, TargetRef, TaskRef};
 use crate::api::condition::Condition;
-use crate::api::hooks::{HookStatus, RestoreHooks};
+use crate::api::hooks::RestoreHooks;
 use crate::api::runtime::RuntimeSettings;
 use crate::api::target::RestoreTarget;
 use crate::api::volume::PvcTemplate;
@@ -62,7 +62,7 @@ pub struct RestoreSessionSpec {
     /// which is deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<Box<PvcTemplate>>,
-    /// Hooks before and after the restore.
+    /// Hooks of the restore. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Box<RestoreHooks>>,
     /// Maximum duration of the restore, including the time spent waiting, for example `30m`. Defaults to 24h.
@@ -172,10 +172,6 @@ pub struct RestoreSessionStatus {
     /// Extension: the workload scaled to zero for the restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiesce: Option<QuiesceStatus>,
-    /// Extension: the hooks, as far as they have begun.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub hooks: Vec<HookStatus>,
     /// Extension: state of the run, written by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunStatus>,
@@ -331,10 +327,6 @@ pub struct RunStatus {
     /// Hash of the spec of the run. If it differs, the spec was changed during the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec_hash: Option<String>,
-    /// Hash of the hooks, with the targets that they act on and the settings of their Jobs. If it differs, hooks after
-    /// the run are not run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hooks_hash: Option<String>,
     /// For a backup: hash of the location of the repository. If it differs, the Repository was changed during the
     /// run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -353,26 +345,6 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub grants: Vec<GrantStatus>,
-    /// The result of the run, while it waits for the hooks after it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ending: Option<Ending>,
-}
-
-/// The result of a run that waits for the hooks after it. It may still become worse: a hook may fail.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-pub struct Ending {
-    /// True if the run has succeeded so far.
-    pub succeeded: bool,
-    /// Reason, in one word.
-    pub reason: String,
-    /// Message.
-    pub message: String,
-    /// For a backup: true if a retry of the session is of use.
-    #[serde(default)]
-    pub retry: bool,
-    /// True if the run has ended by itself: it was not canceled, deleted or broken off.
-    #[serde(default)]
-    pub by_itself: bool,
 }
 
 /// A permission that was granted to the Jobs of a run: a Role, a RoleBinding and a ServiceAccount with the same name.
@@ -382,9 +354,6 @@ pub struct GrantStatus {
     pub name: String,
     /// Namespace of the Role and the RoleBinding.
     pub namespace: String,
-    /// Key of the hook that the permission is for. It is revoked when the hook is over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hook: Option<String>,
 }
 
 /// A step of a run that belongs to no host.

@@ -34,11 +34,6 @@ pub fn free_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
-/// Schema of bytes, which are base64 in JSON.
-pub fn bytes(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "format": "byte" })
-}
-
 /// Schema of a value that is either a number or a string.
 pub fn int_or_string(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "x-kubernetes-int-or-string": true })

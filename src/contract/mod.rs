@@ -8,7 +8,6 @@
 pub mod application;
 mod constants;
 mod failure;
-pub mod hook;
 mod job;
 #[cfg(test)]
 pub mod mock;

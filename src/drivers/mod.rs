@@ -6,7 +6,6 @@
 pub mod application;
 pub mod control;
 pub mod done;
-pub mod hook;
 #[cfg(test)]
 pub mod mock;
 pub mod restic;

@@ -51,38 +51,6 @@ listed! {
     pub const RESTORE_EXECUTOR_ENSURED: &str = "SuccessfullyEnsuredRestoreExecutor";
     /// Job created.
     pub const RESTORE_JOB_CREATED: &str = "RestoreJobCreationSucceeded";
-    /// The preRestore hook of a member succeeded, or was skipped by its policy.
-    pub const PRE_RESTORE_HOOK_DONE: &str = "SuccessfullyExecutedPreRestoreHook";
-    /// The preRestore hook of a member failed.
-    pub const PRE_RESTORE_HOOK_FAILED: &str = "FailedToExecutePreRestoreHook";
-    /// The preRestore hook of a batch succeeded, or was skipped by its policy.
-    pub const GLOBAL_PRE_RESTORE_HOOK_DONE: &str = "GlobalPreRestoreHookExecutedSuccessfully";
-    /// The preRestore hook of a batch failed.
-    pub const GLOBAL_PRE_RESTORE_HOOK_FAILED: &str = "GlobalPreRestoreHookExecutionFailed";
-    /// The postRestore hook of a member succeeded, or was skipped by its policy.
-    pub const POST_RESTORE_HOOK_DONE: &str = "SuccessfullyExecutedPostRestoreHook";
-    /// The postRestore hook of a member failed.
-    pub const POST_RESTORE_HOOK_FAILED: &str = "FailedToExecutePostRestoreHook";
-    /// The postRestore hook of a batch succeeded, or was skipped by its policy.
-    pub const GLOBAL_POST_RESTORE_HOOK_DONE: &str = "GlobalPostRestoreHookExecutedSuccessfully";
-    /// The postRestore hook of a batch failed.
-    pub const GLOBAL_POST_RESTORE_HOOK_FAILED: &str = "GlobalPostRestoreHookExecutionFailed";
-    /// The preBackup hook of a member succeeded, or was skipped by its policy.
-    pub const PRE_BACKUP_HOOK_DONE: &str = "SuccessfullyExecutedPreBackupHook";
-    /// The preBackup hook of a member failed.
-    pub const PRE_BACKUP_HOOK_FAILED: &str = "FailedToExecutePreBackupHook";
-    /// The preBackup hook of a batch succeeded, or was skipped by its policy.
-    pub const GLOBAL_PRE_BACKUP_HOOK_DONE: &str = "GlobalPreBackupHookExecutedSuccessfully";
-    /// The preBackup hook of a batch failed.
-    pub const GLOBAL_PRE_BACKUP_HOOK_FAILED: &str = "GlobalPreBackupHookExecutionFailed";
-    /// The postBackup hook of a member succeeded, or was skipped by its policy.
-    pub const POST_BACKUP_HOOK_DONE: &str = "SuccessfullyExecutedPostBackupHook";
-    /// The postBackup hook of a member failed.
-    pub const POST_BACKUP_HOOK_FAILED: &str = "FailedToExecutePostBackupHook";
-    /// The postBackup hook of a batch succeeded, or was skipped by its policy.
-    pub const GLOBAL_POST_BACKUP_HOOK_DONE: &str = "GlobalPostBackupHookExecutedSuccessfully";
-    /// The postBackup hook of a batch failed.
-    pub const GLOBAL_POST_BACKUP_HOOK_FAILED: &str = "GlobalPostBackupHookExecutionFailed";
     /// Deadline exceeded.
     pub const DEADLINE_EXCEEDED: &str = "FailedToCompleteWithinDeadline";
 
@@ -319,14 +287,6 @@ listed! {
     pub const RIGHT_NOT_TAKEN_BACK: &str = "RightNotTakenBack";
     /// A Job to be created already exists, and was not created by this session.
     pub const JOB_EXISTS: &str = "JobExists";
-    /// A hook failed.
-    pub const HOOK_FAILED: &str = "HookFailed";
-    /// A hook did not end within its time limit.
-    pub const HOOK_TIMED_OUT: &str = "HookTimedOut";
-    /// It is not known whether a hook has run to its end. It is not run again.
-    pub const HOOK_IN_DOUBT: &str = "HookInDoubt";
-    /// No pod of the target was ready for a hook.
-    pub const HOOK_POD_NOT_READY: &str = "HookPodNotReady";
     /// A Job cannot mount a volume of the target.
     pub const VOLUME_NOT_REACHABLE: &str = "VolumeNotReachable";
 }

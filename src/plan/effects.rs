@@ -33,8 +33,6 @@ pub struct Plan {
     pub grants: Vec<Grant>,
     /// Jobs to create.
     pub jobs: Vec<Job>,
-    /// Suspended Jobs to start.
-    pub starts: Vec<Start>,
     /// Jobs to stop and remove, with their pods.
     pub stop_jobs: Vec<Stop>,
     /// Workloads to scale.
@@ -84,9 +82,7 @@ impl Plan {
     /// Jobs are then created again.
     pub fn renew(&mut self, jobs: &[JobSeen], defaults: &RuntimeSettings) {
         let now = job_defaults::defaults_hash(defaults);
-        // A hook runs once: its Job is not created again.
-        let again = jobs.iter().filter(|j| !j.is_hook());
-        for job in again.filter(|j| j.waits_to_start() && j.defaults.as_ref().is_some_and(|d| *d != now)) {
+        for job in jobs.iter().filter(|j| j.waits_to_start() && j.defaults.as_ref().is_some_and(|d| *d != now)) {
             self.stop(Some(job));
         }
     }
@@ -123,15 +119,6 @@ impl Plan {
     pub fn look_again(&mut self, wait: Duration) {
         self.requeue = Some(self.requeue.map_or(wait, |r| r.min(wait)));
     }
-}
-
-/// A suspended Job to start. Only the Job with this uid is started, not another Job that has its name by now.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Start {
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
 }
 
 /// A Job to stop. Only the Job with this uid is stopped, not another Job that has its name by now.

@@ -21,7 +21,7 @@ use crate::contract;
 use crate::contract::restic::{
     Absent, Answer, Counts, PinnedSnapshot, Pins, RepositoryFacts, Restored, SnapshotMade, Step, Work,
 };
-use crate::contract::{Class, Did, Failure, Found, Outcome, Part, Tallies, Tally, Task, VERSION, hook, upgrade};
+use crate::contract::{Class, Did, Failure, Found, Outcome, Part, Task, VERSION, upgrade};
 use crate::names::{annotation, reason};
 use crate::plan::effects::Grant;
 use crate::plan::seen::compact::Kept;
@@ -43,7 +43,6 @@ pub fn setup() -> Setup {
         jobs_per_repository: 16,
         probe_interval: Duration::from_mins(1),
         sync_every: Duration::ZERO,
-        hook_exec: true,
         job_defaults: crate::api::runtime::RuntimeSettings::default(),
     }
 }
@@ -115,14 +114,7 @@ struct FakeJob {
 }
 
 impl FakeJob {
-    fn is_suspended(&self) -> bool {
-        self.job.spec.as_ref().is_some_and(|s| s.suspend == Some(true))
-    }
-
     fn runs(&self) -> bool {
-        if self.is_suspended() {
-            return false;
-        }
         match self.end {
             End::Never | End::NodeGone | End::Unschedulable => true,
             End::PodLingers => self.going.is_none_or(|left| left > 0) && self.age <= RUNS_FOR + GRACE,
@@ -199,8 +191,6 @@ pub struct Jobs {
     contents: BTreeMap<String, Value>,
     /// Keys and attempts in the order of their creation.
     pub created: Vec<(String, i32)>,
-    /// Keys of Jobs that were created suspended, in the order in which they were started.
-    pub started: Vec<String>,
     /// The same Jobs, as they were created.
     pub made: Vec<Job>,
     /// Restore and backup steps that ended well.
@@ -215,8 +205,6 @@ impl Jobs {
         let name = job.name_any();
         let (key, attempt) = (note(job, annotation::STEP_KEY), note(job, annotation::ATTEMPT).parse().unwrap());
         let mut content = json!(task(job));
-        // What a hook is told may depend on the time.
-        content["work"].as_object_mut().unwrap().remove("hook");
         // The next Job is told what a Job that is gone may have done, so this field may differ.
         let mock = content["work"].get_mut("mock").and_then(|mock| mock.get_mut("act"));
         if let Some(act) = mock.and_then(Value::as_object_mut) {
@@ -244,17 +232,6 @@ impl Jobs {
         );
     }
 
-    /// Starts a suspended Job. It has a pod from then on.
-    pub fn start(&mut self, name: &str, uid: &str) {
-        if let Some(job) = self.all.get_mut(name).filter(|j| j.job.uid().as_deref() == Some(uid)) {
-            if job.is_suspended() {
-                self.started.push(note(&job.job, annotation::STEP_KEY));
-            }
-            job.job.spec.as_mut().unwrap().suspend = Some(false);
-            job.seen.take();
-        }
-    }
-
     /// Deletes a Job in the foreground: it stays while its pod runs.
     pub fn stop(&mut self, name: &str) {
         if let Some(job) = self.all.get_mut(name)
@@ -279,15 +256,13 @@ impl Jobs {
             if job.end == End::DeletedByHand && !job.orphan {
                 (job.orphan, job.going) = (true, Some(GRACE));
             }
-            let suspended = job.is_suspended();
             match &mut job.going {
                 Some(_) if job.end == End::NodeGone => {}
                 Some(left) => *left -= 1,
-                None if suspended => {}
                 None => job.age += 1,
             }
             let key = note(&job.job, annotation::STEP_KEY);
-            if job.going.is_none() && !job.is_suspended() && !job.runs() && job.end == End::Ok {
+            if job.going.is_none() && !job.runs() && job.end == End::Ok {
                 self.done.insert(key);
             }
         }
@@ -332,7 +307,6 @@ impl Jobs {
         let name = job.name_any();
         job.metadata.deletion_timestamp = fake.deleted.map(Time);
         let ended = if fake.end == End::PodLingers { fake.age > RUNS_FOR } else { !fake.runs() };
-        let ended = ended && !fake.is_suspended();
         let mut status = json!({ "phase": "Running" });
         if fake.end == End::Unschedulable {
             let condition = json!({ "type": "PodScheduled", "status": "False", "message": "0/1 nodes are available." });
@@ -352,8 +326,7 @@ impl Jobs {
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let look = |job: &Job, pod: &Pod| {
             let jobs: &[&Job] = if fake.orphan { &[] } else { &[job] };
-            let pods: &[&Pod] = if fake.is_suspended() { &[] } else { &[pod] };
-            job_status::see_all(jobs, pods, self.now).remove(0)
+            job_status::see_all(jobs, &[pod], self.now).remove(0)
         };
         let whole = look(&job, &pod);
         // Plans see only what the watch caches keep.
@@ -414,13 +387,6 @@ impl Jobs {
         }
         let work = match &task.work {
             contract::Work::Restic(work) => work,
-            contract::Work::Hook(call) => {
-                let total = call.actions.len() as u64;
-                outcome.answer = Some(contract::Answer::Did(Did {
-                    tallies: Tallies::default().with(hook::ACTIONS, Tally::of(total, total)),
-                }));
-                return outcome;
-            }
             contract::Work::Mock(work) => {
                 outcome.answer = Some(answers::of_mock(task, work, end));
                 return outcome;

@@ -21,8 +21,6 @@ pub struct Setup {
     pub probe_interval: Duration,
     /// Images with the clients of applications.
     pub addons: AddonImages,
-    /// Whether commands of hooks are run.
-    pub hook_exec: bool,
     /// Settings of Jobs where neither the object nor its namespace specifies any.
     pub job_defaults: RuntimeSettings,
 }

@@ -76,12 +76,19 @@ fn mounts(at: &str) -> Vec<Entry> {
 
 /// A member, or a session, which is a batch of one.
 fn part(at: &str, hook: &str) -> Vec<Entry> {
+    let handler = json!({ "exec": { "command": ["true"] } });
     [
-        used(at, &[&format!("hooks.pre{hook}"), &format!("hooks.post{hook}")]),
         used(at, &["task.name", "tempDir.medium", "tempDir.sizeLimit", "tempDir.disableCaching"]),
         // Only the metadata that a claim of the session can carry.
         used(at, &["interimVolumeTemplate"]),
-        refused(at, &[("task.params", json!([{ "name": "a", "value": "b" }]))]),
+        refused(
+            at,
+            &[
+                ("task.params", json!([{ "name": "a", "value": "b" }])),
+                (&format!("hooks.pre{hook}"), handler.clone()),
+                (&format!("hooks.post{hook}"), handler),
+            ],
+        ),
         used(&format!("{at}.target"), &["alias", "ref.apiVersion", "ref.kind", "ref.name", "ref.namespace", "args"]),
         mounts(&format!("{at}.target")),
         runtime(at),
@@ -151,7 +158,8 @@ fn invoker() -> Vec<Entry> {
 }
 
 fn whole_hooks(hook: &str) -> Vec<Entry> {
-    used("spec.hooks", &[&format!("pre{hook}"), &format!("post{hook}")])
+    let handler = json!({ "exec": { "command": ["true"] } });
+    refused("spec.hooks", &[(&format!("pre{hook}"), handler.clone()), (&format!("post{hook}"), handler)])
 }
 
 const ORDER: &[&str] = &["executionOrder", "maintainOrder", "onFailure"];

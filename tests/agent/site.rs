@@ -130,8 +130,10 @@ impl Host {
 
 /// The work of restic in a task.
 pub fn work(task: &mut Task) -> &mut Work {
-    let contract::Work::Restic(work) = &mut task.work else { panic!("a task of restic") };
-    work
+    match &mut task.work {
+        contract::Work::Restic(work) => work,
+        contract::Work::Application(_) => panic!("the task is not one of restic"),
+    }
 }
 
 impl Site {

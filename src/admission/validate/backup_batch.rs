@@ -4,10 +4,9 @@
 //! because one Repository holds the snapshots of all of them.
 
 use crate::admission::error::{Errors, FieldError};
-use crate::admission::validate::hooks::Of;
 use crate::admission::validate::members::Member;
 use crate::admission::validate::parts::Part;
-use crate::admission::validate::{common, hooks, identity, members, parts, runtime};
+use crate::admission::validate::{common, identity, members, parts, runtime};
 use crate::api::BackupBatch;
 use crate::plan::run::hosts::{HostSet, TargetKind};
 
@@ -25,7 +24,7 @@ pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {
     common::history_limit(&mut errors, spec.backup_history_limit);
     common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());
     common::retry(&mut errors, spec.retry_config.as_ref());
-    hooks::validate(&mut errors, "spec.hooks", spec.hooks.iter().flat_map(crate::api::hooks::BackupHooks::handlers), Of::Run);
+    common::hooks(&mut errors, "spec.hooks", common::is_set(spec.hooks.as_ref()));
     runtime::settings(&mut errors, "spec.runtimeSettings", spec.runtime_settings.as_ref());
     members::order(&mut errors, spec.execution_order, spec.maintain_order, spec.on_failure);
     for (i, member) in spec.members.iter().enumerate() {
@@ -38,7 +37,7 @@ pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {
             runtime: member.runtime_settings.as_ref(),
             temp_dir: member.temp_dir.as_ref(),
             interim: member.interim_volume_template.as_ref(),
-            hooks: member.hooks.iter().flat_map(crate::api::hooks::BackupHooks::handlers).collect(),
+            has_hooks: common::is_set(member.hooks.as_ref()),
         };
         parts::backup(&mut errors, &part, member.target.as_ref());
     }

@@ -47,7 +47,7 @@ pub fn validate(new: &BackupConfiguration, _: Option<&BackupConfiguration>) -> V
         runtime: spec.runtime_settings.as_ref(),
         temp_dir: spec.temp_dir.as_ref(),
         interim: spec.interim_volume_template.as_ref(),
-        hooks: spec.hooks.iter().flat_map(crate::api::hooks::BackupHooks::handlers).collect(),
+        has_hooks: common::is_set(spec.hooks.as_ref()),
     };
     parts::backup(&mut errors, &part, spec.target.as_ref());
     errors.into_vec()

@@ -1,4 +1,4 @@
-//! Parts that several kinds share: driver, repository, task, times, retention.
+//! Parts that several kinds share: driver, repository, task, hooks, times, retention.
 //!
 //! Each function takes the path of its field, so that a message names the field as the user wrote it.
 
@@ -109,12 +109,27 @@ pub fn has_foreign_task(task: Option<&TaskRef>) -> bool {
     task.and_then(|t| t.name.as_deref()).is_some_and(|n| !is_own(n) && application::addon(n).is_none())
 }
 
+/// Whether the field is set, and is not an empty object.
+pub fn is_set<T: Default + PartialEq>(value: Option<&T>) -> bool {
+    value.is_some_and(|v| *v != T::default())
+}
+
 /// `cancel` cannot be set back. `what` is what a new object would do.
 pub fn cancel(errors: &mut Errors, new: Option<bool>, old: Option<bool>, what: &str) {
     if old == Some(true) && new != Some(true) {
         errors.invalid(
             "spec.cancel",
             format!("was true, and cannot be taken back; create another object to {what} again"),
+        );
+    }
+}
+
+/// Hooks of any kind.
+pub fn hooks(errors: &mut Errors, at: &str, is_set: bool) {
+    if is_set {
+        errors.not_supported(
+            at,
+            "hooks are not supported yet; remove them, and run their actions before and after the session",
         );
     }
 }

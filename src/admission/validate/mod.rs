@@ -1,6 +1,6 @@
 //! Validation: reports the errors of an object, per field.
 //!
-//! One file a kind, over shared parts ([`common`], [`hooks`], [`target`], [`rules`], [`members`], [`overlap`], [`parts`],
+//! One file a kind, over shared parts ([`common`], [`target`], [`rules`], [`members`], [`overlap`], [`parts`],
 //! [`runtime`]). Every file is pure: it checks only the object itself; the controller checks other objects. `Invalid`
 //! is an invalid value; `NotSupported` is a declared field that is not implemented. No field is accepted and then
 //! ignored.
@@ -14,7 +14,6 @@ pub mod common;
 pub mod extraneous;
 pub mod folders;
 pub mod function;
-pub mod hooks;
 pub mod identity;
 pub mod immutable;
 pub mod members;

@@ -7,12 +7,10 @@
 use crate::admission::error::{Errors, shorten};
 use crate::admission::validate::common::Direction;
 use crate::admission::validate::folders::Folders;
-use crate::admission::validate::hooks::Of;
 use crate::admission::validate::rules::Scope;
 use crate::admission::validate::target::{is_clean_path, not_a_path, say_mounts};
-use crate::admission::validate::{application, common, extraneous, hooks, rules, runtime, target, templates};
-use crate::api::common::{Driver, EmptyDirSettings, Quiesce, Rule, TargetRef, TaskRef};
-use crate::api::hooks::Handler;
+use crate::admission::validate::{application, common, extraneous, rules, runtime, target, templates};
+use crate::api::common::{Driver, EmptyDirSettings, Quiesce, Rule, TaskRef};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::target::{BackupTarget, RestoreTarget};
 use crate::api::volume::PvcTemplate;
@@ -38,12 +36,12 @@ pub struct Part<'a> {
     pub temp_dir: Option<&'a EmptyDirSettings>,
     /// Its PVC for dumps.
     pub interim: Option<&'a PvcTemplate>,
-    /// Its hooks that are set, each with its field.
-    pub hooks: Vec<(&'static str, &'a Handler)>,
+    /// Some hook is set.
+    pub has_hooks: bool,
 }
 
-fn shared(errors: &mut Errors, part: &Part, reference: Option<&TargetRef>, direction: Direction) {
-    let (at, target) = (part.at, TargetKind::of(reference));
+fn shared(errors: &mut Errors, part: &Part, target: TargetKind, direction: Direction) {
+    let at = part.at;
     match part.task {
         Some(task) if target == TargetKind::AppBinding => {
             application::task(errors, &format!("{at}.task"), task, direction);
@@ -53,13 +51,13 @@ fn shared(errors: &mut Errors, part: &Part, reference: Option<&TargetRef>, direc
     runtime::settings(errors, &format!("{at}.runtimeSettings"), part.runtime);
     runtime::temp_dir(errors, &format!("{at}.tempDir"), part.temp_dir);
     common::interim_volume(errors, &format!("{at}.interimVolumeTemplate"), part.interim);
-    hooks::validate(errors, &format!("{at}.hooks"), part.hooks.iter().copied(), Of::Member(reference));
+    common::hooks(errors, &format!("{at}.hooks"), part.has_hooks);
 }
 
 /// A part of a restore; `beside` are the rules next to the target.
 pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>, beside: &[Rule]) {
     let target_at = format!("{}.target", part.at);
-    shared(errors, part, target.and_then(|t| t.ref_.as_ref()), Direction::Restore);
+    shared(errors, part, TargetKind::of(target.and_then(|t| t.ref_.as_ref())), Direction::Restore);
     let Some(target) = target else {
         errors.invalid(target_at, "is missing; write a target with a ref to what is restored, and rules");
         return;
@@ -138,7 +136,7 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
 /// A part of a backup.
 pub fn backup(errors: &mut Errors, part: &Part, target: Option<&BackupTarget>) {
     let target_at = format!("{}.target", part.at);
-    shared(errors, part, target.and_then(|t| t.ref_.as_ref()), Direction::Backup);
+    shared(errors, part, TargetKind::of(target.and_then(|t| t.ref_.as_ref())), Direction::Backup);
     let Some(target) = target else {
         // A task of an application may need no target, and is already rejected by its name.
         if !common::has_foreign_task(part.task) {

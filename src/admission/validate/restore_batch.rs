@@ -6,11 +6,10 @@
 use std::collections::HashSet;
 
 use crate::admission::error::{Errors, FieldError};
-use crate::admission::validate::hooks::Of;
 use crate::admission::validate::immutable::immutable;
 use crate::admission::validate::members::Member;
 use crate::admission::validate::parts::Part;
-use crate::admission::validate::{common, extraneous, hooks, members, overlap, parts};
+use crate::admission::validate::{common, extraneous, members, overlap, parts};
 use crate::api::RestoreBatch;
 use crate::api::common::Driver;
 use crate::api::restore_batch::{BackupBatchRef, RestoreMember};
@@ -34,7 +33,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
         common::repository(&mut errors, &drivers, spec.repository.as_ref());
     }
     common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());
-    hooks::validate(&mut errors, "spec.hooks", spec.hooks.iter().flat_map(|h| h.handlers()), Of::Run);
+    common::hooks(&mut errors, "spec.hooks", common::is_set(spec.hooks.as_deref()));
     members::order(&mut errors, spec.execution_order, spec.maintain_order, spec.on_failure);
     if let Some(reference) = from_backup {
         source(&mut errors, reference, spec.members.len());
@@ -53,7 +52,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
             runtime: member.runtime_settings.as_ref(),
             temp_dir: member.temp_dir.as_ref(),
             interim: member.interim_volume_template.as_deref(),
-            hooks: member.hooks.iter().flat_map(|h| h.handlers()).collect(),
+            has_hooks: common::is_set(member.hooks.as_deref()),
         };
         parts::restore(&mut errors, &part, member.target.as_ref(), &member.rules);
     }

@@ -27,7 +27,7 @@ pub fn validate(new: &RestoreSession, old: Option<&RestoreSession>) -> Vec<Field
         runtime: spec.runtime_settings.as_ref(),
         temp_dir: spec.temp_dir.as_ref(),
         interim: spec.interim_volume_template.as_deref(),
-        hooks: spec.hooks.iter().flat_map(|h| h.handlers()).collect(),
+        has_hooks: common::is_set(spec.hooks.as_deref()),
     };
     parts::restore(&mut errors, &part, spec.target.as_ref(), &spec.rules);
     errors.into_vec()

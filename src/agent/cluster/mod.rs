@@ -3,9 +3,8 @@
 //! If the backend Secret is in another namespace than the Job, it cannot be mounted as a volume. The agent reads this
 //! Secret with its short-lived token and writes it to a folder in memory, one file per key, readable only by itself.
 //! Its content is never logged or reported. [`snapshots`] updates the Snapshots of a Repository, which would not fit
-//! into an outcome. [`exec`] runs the command of a hook in another pod.
+//! into an outcome.
 
-pub mod exec;
 pub mod snapshots;
 
 use std::io::Write as _;

@@ -22,9 +22,9 @@ use crate::contract::{Class, Failure};
 use crate::controller::apply::writes::Writes;
 use crate::controller::apply::{rbac, sessions, workloads};
 use crate::controller::observe::errors::plain;
-use crate::names::{FINALIZER, FINALIZER_OF_STASH, MANAGER, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
+use crate::names::{FINALIZER, FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::backup::sessions::NewSession;
-use crate::plan::effects::{Event, FinalizerChange, Grant, Hold, Plan, Scale, Start, Stop};
+use crate::plan::effects::{Event, FinalizerChange, Grant, Hold, Plan, Scale, Stop};
 use crate::plan::seen::job_status::{JobSeen, JobState};
 use crate::plan::seen::surroundings::Surroundings;
 use crate::plan::seen::{job_status, ownership};
@@ -94,7 +94,6 @@ struct Effects {
     claims: Vec<PersistentVolumeClaim>,
     grants: Vec<Grant>,
     jobs: Vec<Job>,
-    starts: Vec<Start>,
     sessions: Vec<NewSession>,
 }
 
@@ -139,7 +138,6 @@ where
         claims,
         grants,
         jobs,
-        starts,
         stop_jobs,
         scales,
         holds,
@@ -154,7 +152,7 @@ where
         requeue,
         again,
     } = plan;
-    let effects = Effects { stop_jobs, scales, holds, claims, grants, jobs, starts, sessions };
+    let effects = Effects { stop_jobs, scales, holds, claims, grants, jobs, sessions };
     let namespace = object.namespace().unwrap_or_default();
     let done = async {
         let mut refused_revoke = None;
@@ -303,16 +301,6 @@ where
             Err(e) if is_verdict(&e) => {
                 refused.jobs.push(refusal(writes, job, refused_by_api(job, &e, ""), has_refused(&e)));
             }
-            Err(e) => return Err(e),
-        }
-    }
-    for Start { name, uid } in &plan.starts {
-        let patch = json!({ "metadata": { "uid": uid }, "spec": { "suspend": false } });
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        match jobs.patch(name, &params, &Patch::Merge(patch)).await {
-            Ok(_) => info!(namespace, job = name, session = object.name_any(), "started a Job"),
-            // It is gone. Another Job that now has this name is not started: the uid of an object does not change.
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() || status.is_invalid() => {}
             Err(e) => return Err(e),
         }
     }

@@ -151,7 +151,7 @@ impl RunOfRight {
             namespace: notes.get(annotation::SESSION_NAMESPACE)?.clone(),
             name: notes.get(annotation::SESSION_NAME)?.clone(),
             uid: labels.get(label::SESSION_UID)?.clone(),
-            right: GrantStatus { namespace: binding.namespace()?, name: binding.name_any(), hook: None },
+            right: GrantStatus { namespace: binding.namespace()?, name: binding.name_any() },
         };
         (is_named && binding.owner_references().is_empty()).then_some(run)
     }
@@ -222,7 +222,7 @@ mod tests {
     fn a_binding_says_whose_it_is_and_one_that_is_not_as_ours_says_nothing() {
         let run = binding(|_| ()).unwrap();
         assert_eq!((run.kind.as_str(), run.namespace.as_str(), run.name.as_str()), ("RestoreSession", "demo", "r"));
-        assert_eq!(run.right, GrantStatus { namespace: "store".into(), name: "lifeboat-r-abc".into(), hook: None });
+        assert_eq!(run.right, GrantStatus { namespace: "store".into(), name: "lifeboat-r-abc".into() });
         let owner = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "o" }]);
         assert_eq!(binding(|m| m["ownerReferences"] = owner), None);
         assert_eq!(binding(|m| m["name"] = "admins".into()), None);

@@ -8,7 +8,6 @@ use kube::Resource;
 use kube::core::NamespaceResourceScope;
 
 use crate::api::common::{InvokerPhase, RepositoryRef, RetryConfig, ScheduleInForce};
-use crate::api::hooks::{BackupHooks, Handler};
 use crate::api::target::BackupTarget;
 use crate::api::{BackupBatch, BackupConfiguration, Condition};
 use crate::controller::cache::stored::UserKind;
@@ -26,8 +25,6 @@ pub trait Invoker: UserKind + Resource<Scope = NamespaceResourceScope> {
     fn targets(&self) -> Vec<Option<&BackupTarget>>;
     /// Settings of its Jobs, for each target.
     fn members(&self) -> Vec<MemberSeen<'_>>;
-    /// Its hooks, each with its path in the spec.
-    fn handlers(&self) -> Vec<(String, &Handler)>;
     /// Hosts of its targets.
     fn hosts(&self) -> Vec<HostSet>;
     /// Its last written status; `None` when it has not been reconciled yet.
@@ -110,9 +107,6 @@ impl Invoker for BackupConfiguration {
             interim: spec.interim_volume_template.as_ref(),
         }]
     }
-    fn handlers(&self) -> Vec<(String, &Handler)> {
-        handlers("spec.hooks", self.spec.hooks.as_ref()).collect()
-    }
     fn hosts(&self) -> Vec<HostSet> {
         hosts_of(self.spec.target.as_ref()).into_iter().collect()
     }
@@ -120,12 +114,6 @@ impl Invoker for BackupConfiguration {
         let all = self.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
         vec![all.into_iter().filter(|c| c.type_ == condition::BACKUP_TARGET_FOUND).collect()]
     }
-}
-
-fn handlers<'h>(at: &str, hooks: Option<&'h BackupHooks>) -> impl Iterator<Item = (String, &'h Handler)> + use<'h> {
-    let all = hooks.into_iter().flat_map(BackupHooks::handlers);
-    let named: Vec<_> = all.map(|(name, handler)| (format!("{at}.{name}"), handler)).collect();
-    named.into_iter()
 }
 
 fn mounts(target: Option<&BackupTarget>) -> &[VolumeMount] {
@@ -174,11 +162,6 @@ impl Invoker for BackupBatch {
             interim: m.interim_volume_template.as_ref(),
         });
         of_members.collect()
-    }
-    fn handlers(&self) -> Vec<(String, &Handler)> {
-        let members = self.spec.members.iter().enumerate();
-        let of_members = members.flat_map(|(i, m)| handlers(&format!("spec.members[{i}].hooks"), m.hooks.as_ref()));
-        handlers("spec.hooks", self.spec.hooks.as_ref()).chain(of_members).collect()
     }
     fn hosts(&self) -> Vec<HostSet> {
         self.spec.members.iter().filter_map(|m| hosts_of(m.target.as_ref())).collect()

@@ -73,7 +73,7 @@ struct Taken {
     /// Namespace and name of the Repository whose repository the Job creates if it does not exist.
     prepares: Option<String>,
     known: Known,
-    /// The Job takes a slot: it is not suspended, and not a hook.
+    /// The Job works: it is not suspended.
     works: bool,
     /// The Job cannot start.
     stuck: bool,
@@ -210,7 +210,7 @@ impl Slots {
                 return Reserved::BeingCreated;
             }
             let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-            for (_, taken) in new.iter().filter(|(name, taken)| taken.works && !all.jobs.contains_key(name)) {
+            for (_, taken) in new.iter().filter(|(name, _)| !all.jobs.contains_key(name)) {
                 *counts.entry(all.key_of(taken)).or_default() += 1;
             }
             let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
@@ -311,7 +311,7 @@ impl Taken {
         let deleting = job.metadata.deletion_timestamp.is_some();
         let suspended = job.spec.as_ref().is_some_and(|s| s.suspend == Some(true));
         let taken = Self::of(kind, &owner.uid, &owner.name, job);
-        Some(Self { known: Known::Watched(deleting), works: taken.works && !suspended, ..taken })
+        Some(Self { known: Known::Watched(deleting), works: !suspended, ..taken })
     }
 
     fn reserved<K: Consumer>(session: &K, job: &Job) -> Self {
@@ -332,7 +332,7 @@ impl Taken {
             namespace,
             reads,
             known: Known::Reserved,
-            works: job_status::takes_slot(job),
+            works: true,
             stuck: false,
             done: false,
         }

@@ -17,12 +17,11 @@ use crate::controller::cache::consumers::Consumer;
 use crate::controller::cache::index::Indexed;
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::observe::errors::Error;
-use crate::controller::observe::hooks::hook_pods;
 use crate::controller::observe::reads::{Reader, Reads};
 use crate::controller::observe::{conflicts, jobs, namespace, repository, targets, usage, validity};
 use crate::names::{condition, reason};
 use crate::plan::backup::run::{BackupRun, Invoker, Neighbour};
-use crate::plan::backup::{hooks, status};
+use crate::plan::backup::status;
 use crate::plan::repository::preconditions;
 use crate::plan::repository::slots::queue::Room;
 use crate::plan::run::hosts;
@@ -99,14 +98,16 @@ async fn invoker(
             let known = |found: &Stored<BackupConfiguration>| is_known(&of_configuration(found.open()));
             let found = certain(reads, &consumers.configurations, namespace, &reference.name, known).await?;
             let Some(found) = found else { return Ok((None, None)) };
-            let refusal = usage::refused(reads, &found, validity::judge(verdicts, &found).await?, setup).await?;
+            let refusal =
+                usage::refused(reads, &found, validity::judge(verdicts, &found).await?, setup.max_timeout).await?;
             Ok((Some(of_configuration(found.open())), refusal))
         }
         "BackupBatch" => {
             let known = |found: &Stored<BackupBatch>| is_known(&of_batch(found.open()));
             let found = certain(reads, &consumers.batches, namespace, &reference.name, known).await?;
             let Some(found) = found else { return Ok((None, None)) };
-            let refusal = usage::refused(reads, &found, validity::judge(verdicts, &found).await?, setup).await?;
+            let refusal =
+                usage::refused(reads, &found, validity::judge(verdicts, &found).await?, setup.max_timeout).await?;
             Ok((Some(of_batch(found.open())), refusal))
         }
         _ => Ok((None, None)),
@@ -196,8 +197,6 @@ fn of_configuration(object: BackupConfiguration) -> Invoker {
         stop: true,
         time_out: s.time_out,
         runtime: s.runtime_settings.clone(),
-        // Those of a BackupConfiguration are the hooks of its only member.
-        hooks: None,
         members: vec![BackupMember {
             task: s.task,
             target: s.target,
@@ -224,7 +223,6 @@ fn of_batch(object: BackupBatch) -> Invoker {
         stop: s.on_failure != Some(OnFailure::Continue),
         time_out: s.time_out,
         runtime: s.runtime_settings,
-        hooks: s.hooks,
     }
 }
 
@@ -270,9 +268,8 @@ pub async fn surroundings(
     let (targets, repository, pod_security) = futures::join!(targets, repository, pod_security);
     let mut jobs = jobs::cached(reads, &reads.stores.of_backup_sessions, &run.id).await?;
     let has_rights = run.state.run.as_ref().is_some_and(|r| !r.grants.is_empty());
-    if (has_rights && !jobs.iter().any(JobSeen::is_active)) || hooks::is_any_missed(&run.state, &jobs) {
-        // Watches lag behind. Before rights are revoked because no Job needs them, or a hook counts as in doubt because
-        // its Job is gone, the API server must confirm that.
+    if has_rights && !jobs.iter().any(JobSeen::is_active) {
+        // Watches lag behind. Before rights are revoked because no Job needs them, the API server must confirm that.
         jobs = jobs::live(reads, &run.id).await?;
     }
     let progress = reads.progress.of(&jobs).await;
@@ -292,7 +289,6 @@ pub async fn surroundings(
         refused_scales: BTreeMap::new(),
         refused_holds: BTreeMap::new(),
         refused_revoke: None,
-        hook_pods: hook_pods(reads.live(namespace), hooks::wants_pods(run)).await,
         progress,
     })
 }

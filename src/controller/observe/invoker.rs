@@ -35,7 +35,7 @@ pub async fn seen<'a, K: Invoker>(
         s.namespace().as_deref() == Some(&namespace)
             && s.facts().invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
     };
-    let refusal = usage::refused(reads, stored, refusal, setup).await?;
+    let refusal = usage::refused(reads, stored, refusal, setup.max_timeout).await?;
     let of_us = reads.stores.consumers.backups.store.state_filter(of_us);
     let timing = shown.timing();
     let written = shown.written();

@@ -8,7 +8,6 @@ pub mod backup;
 pub mod code_rights;
 pub mod conflicts;
 pub mod errors;
-pub mod hooks;
 pub mod invoker;
 pub mod jobs;
 pub mod namespace;

@@ -13,13 +13,12 @@ use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
 use crate::controller::cache::children::Children;
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::observe::errors::{Error, plain};
-use crate::controller::observe::hooks::hook_pods;
 use crate::controller::observe::reads::{Reader, Reads};
 use crate::controller::observe::{code_rights, conflicts, jobs, namespace, repository, targets, usage, validity};
 use crate::plan::repository::preconditions::NoGround;
 use crate::plan::repository::slots::queue::Room;
+use crate::plan::restore::from_backup_batch;
 use crate::plan::restore::run::RestoreRun;
-use crate::plan::restore::{from_backup_batch, hooks};
 use crate::plan::run::hosts::TargetKind;
 use crate::plan::seen::job_status::{JobSeen, JobState};
 use crate::plan::seen::surroundings::Surroundings;
@@ -64,10 +63,7 @@ pub async fn surroundings(
     // is not seen yet, would continue to write after the restore has reported that all Jobs have stopped.
     let watched = if run.is_leaving() { None } else { Some(jobs::cached(reads, children, &run.id).await?) };
     // The same applies when rights are revoked because no Job needs them.
-    let needed = |jobs: &Vec<JobSeen>| {
-        let has_rights = !run.state.run.grants.is_empty();
-        (!has_rights || jobs.iter().any(JobSeen::is_active)) && !hooks::is_any_missed(&run.state, jobs)
-    };
+    let needed = |jobs: &Vec<JobSeen>| run.state.run.grants.is_empty() || jobs.iter().any(JobSeen::is_active);
     let jobs = match watched.filter(needed) {
         Some(jobs) => jobs,
         None => jobs::live(reads, &run.id).await?,
@@ -79,9 +75,8 @@ pub async fn surroundings(
     let progress = reads.progress.of(&jobs);
     let source = source(reads, run, refusal);
     let pod_security = namespace::pod_security(reads, namespace);
-    let hook_pods = hook_pods(reads.live(namespace), hooks::wants_pods(run));
-    let (targets, repository, progress, source, pod_security, hook_pods) =
-        futures::join!(targets, repository, progress, source, pod_security, hook_pods);
+    let (targets, repository, progress, source, pod_security) =
+        futures::join!(targets, repository, progress, source, pod_security);
     let (source, refusal) = source?;
     let rivals = conflicts::rivals(&reads.stores, &run.id, run.targets().iter().flatten());
     let mut writers = conflicts::writers(&reads.stores, &run.id, reads.now());
@@ -102,7 +97,6 @@ pub async fn surroundings(
         refused_scales: BTreeMap::new(),
         refused_holds: BTreeMap::new(),
         refused_revoke: None,
-        hook_pods,
         progress,
     })
 }

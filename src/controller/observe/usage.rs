@@ -5,6 +5,7 @@
 //! objects that may use it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
@@ -23,9 +24,8 @@ use crate::plan::backup::exclusive;
 use crate::plan::backup::exclusive::Rival;
 use crate::plan::repository::usage_policy::Verdict;
 use crate::plan::repository::{preconditions, usage_policy};
-use crate::plan::run::{hooks, limits};
+use crate::plan::run::limits;
 use crate::plan::seen::{Refusal, Seen};
-use crate::plan::setup::Setup;
 
 fn names<K: Consumer>(found: Vec<ObjectRef<K>>) -> Vec<(Option<String>, String)> {
     found.into_iter().map(|r| (r.namespace, r.name)).collect()
@@ -54,8 +54,8 @@ pub async fn references(reads: &Reads, repository: &Stored<Repository>) -> Vec<R
     all
 }
 
-/// Why nothing is done for an invoker: what is wrong with it, or not possible with this setup, or else that another
-/// invoker has its Repository.
+/// Why nothing is done for an invoker: what is wrong with it, or else that another invoker has its Repository. A run of
+/// the invoker may take `max_timeout`.
 ///
 /// # Errors
 /// The rights of its author could not be read.
@@ -63,12 +63,11 @@ pub async fn refused<K: Invoker>(
     reads: &Reads,
     object: &Stored<K>,
     wrong: Option<Refusal>,
-    setup: &Setup,
+    max_timeout: Duration,
 ) -> kube::Result<Option<Refusal>> {
     let outline = object.outline();
-    let too_long = || limits::too_long("spec.timeOut", outline.timing().time_out, setup.max_timeout);
-    let no_exec = || hooks::refused(outline.handlers(), setup.hook_exec);
-    let wrong = match wrong.or_else(too_long).or_else(no_exec) {
+    let too_long = || limits::too_long("spec.timeOut", outline.timing().time_out, max_timeout);
+    let wrong = match wrong.or_else(too_long) {
         None => code_rights::refusal(reads, &outline).await?,
         wrong => wrong,
     };

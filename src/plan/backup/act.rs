@@ -24,7 +24,7 @@ use crate::plan::work::step::LOOK_AT_RUNNING;
 use crate::plan::work::{attempt, job_spec, process, retry};
 
 /// Whether the run's deadline has passed, or the member's own.
-pub fn is_late(pass: &Pass<'_>, index: usize) -> bool {
+fn is_late(pass: &Pass<'_>, index: usize) -> bool {
     pass.expired || pass.now.targets[index].deadline.as_ref().is_some_and(|d| pass.at >= d.0)
 }
 

@@ -6,14 +6,13 @@ use crate::api::backup_session::{
     BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, HostBackupStats,
 };
 use crate::api::repository::RepositoryStatus;
-use crate::api::restore_session::{Ending, Progress};
+use crate::api::restore_session::Progress;
 use crate::api::to_json;
 use crate::contract::{Class, Failure};
 use crate::names::{condition, reason};
 use crate::plan::backup::pass::Pass;
-use crate::plan::backup::{hooks, status, summary};
+use crate::plan::backup::{status, summary};
 use crate::plan::run::conditions::Health;
-use crate::plan::run::hooks::{Moment, failure as failure_of_hook};
 use crate::plan::run::{conditions, duration};
 use crate::plan::seen::Seen;
 use crate::plan::seen::job_status::JobSeen;
@@ -62,9 +61,6 @@ pub fn stand(pass: &mut Pass<'_>) {
         return say(pass, Health::Reconciling, why, &format!("Waiting: {text}"));
     }
     pass.now.phase = Some(BackupPhase::Running);
-    if let Some((why, text)) = hooks::standing(pass) {
-        return say(pass, Health::Reconciling, &why, &text);
-    }
     let held = pass.now.run.iter().flat_map(|r| &r.steps).find(|s| !s.done && s.message.is_some());
     let (why, text) = if let Some(step) = held {
         (
@@ -231,13 +227,9 @@ pub fn conclude(pass: &mut Pass<'_>, left: Option<&Failure>) {
 
 /// Reason and text of a failed member: those of its failed host, or those of its failed condition.
 fn why(target: &BackupTargetStatus) -> (String, String) {
-    let hook = failure_of_hook(&target.hooks, Moment::PostBackup);
     if let Some(host) = target.stats.iter().find(|h| h.phase == Some(BackupHostPhase::Failed)) {
         let why = host.reason.clone().unwrap_or_else(|| reason::MEMBER_FAILED.to_owned());
         return (why, format!("host {}: {}", host.hostname, host.error.clone().unwrap_or_default()));
-    }
-    if let Some((why, text)) = hook {
-        return (why, format!("its data was backed up and stays, but the {text}"));
     }
     let Some(c) = target.conditions.iter().find(|c| c.status == "False") else {
         return (reason::MEMBER_FAILED.to_owned(), String::new());
@@ -250,42 +242,8 @@ fn why(target: &BackupTargetStatus) -> (String, String) {
     (reason::MEMBER_FAILED.to_owned(), text)
 }
 
-/// Ends the session, after its hooks. A skipped session has none.
+/// Ends the session.
 pub fn end(pass: &mut Pass<'_>, phase: BackupPhase, why: &str, text: &str) {
-    if phase == BackupPhase::Skipped {
-        return close(pass, phase, why, text);
-    }
-    let ending = Ending {
-        succeeded: phase == BackupPhase::Succeeded,
-        reason: why.to_owned(),
-        message: text::message(text),
-        retry: !pass.no_retry,
-        by_itself: !pass.early,
-    };
-    pass.now.run.get_or_insert_default().ending = Some(ending);
-    follow(pass);
-}
-
-/// Runs the hooks after a session whose result is known, and ends it.
-pub fn follow(pass: &mut Pass<'_>) {
-    let Some(ending) = pass.now.run.as_ref().and_then(|r| r.ending.clone()) else { return };
-    let error = (!ending.succeeded).then_some(ending.message.as_str());
-    if !hooks::finish(pass, error, ending.by_itself) {
-        let (why, text) = hooks::standing(pass).unwrap_or((reason::RUNNING.to_owned(), String::new()));
-        return go_on(pass, &why, &format!("{text} Then: {}", ending.message));
-    }
-    pass.now.run.iter_mut().for_each(|r| r.ending = None);
-    pass.no_retry = !ending.retry;
-    let worst = hooks::worst(pass);
-    if let Some((why, text)) = worst.filter(|_| ending.succeeded) {
-        let text = format!("{} But the {text}", ending.message);
-        return close(pass, BackupPhase::Failed, &why, &text);
-    }
-    let phase = if ending.succeeded { BackupPhase::Succeeded } else { BackupPhase::Failed };
-    close(pass, phase, &ending.reason, &ending.message);
-}
-
-fn close(pass: &mut Pass<'_>, phase: BackupPhase, why: &str, text: &str) {
     let at = pass.at;
     pass.now.phase = Some(phase);
     pass.now.observed_generation = pass.run.id.generation;
@@ -294,7 +252,7 @@ fn close(pass: &mut Pass<'_>, phase: BackupPhase, why: &str, text: &str) {
         let took = run.start_time.as_ref().and_then(|s| std::time::Duration::try_from(at.duration_since(s.0)).ok());
         pass.now.session_duration = took.map(duration::format);
     }
-    if phase == BackupPhase::Failed && !pass.no_retry && pass.retries_left() > 0 {
+    if phase == BackupPhase::Failed && pass.retries_left() > 0 {
         let delay = pass.run.invoker.as_ref().and_then(|i| i.retry.as_ref()?.delay.as_deref());
         let delay = delay.and_then(|d| duration::parse(d).ok()).unwrap_or_default();
         let due = pass.at.checked_add(delay).unwrap_or(pass.at);

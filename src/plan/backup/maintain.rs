@@ -31,8 +31,11 @@ impl Pass<'_> {
                 if let Some(text) = &shared {
                     conclude::shared(self, text);
                 }
-                self.no_retry |= shared.is_some();
                 conclude::conclude(self, outcome.failure.as_ref());
+                if shared.is_some() {
+                    // Only a change of the manifest helps.
+                    self.now.next_retry = None;
+                }
             }
         }
     }

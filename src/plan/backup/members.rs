@@ -5,17 +5,16 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::api::backup_session::{
-    BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, HostBackupStats,
-};
+use crate::api::backup_session::{BackupHostPhase, BackupPhase, BackupTargetPhase, HostBackupStats};
 use crate::names::{condition, reason};
 use crate::plan::backup::pass::{Ground, LOOK_FOR_MISSING, Pass};
 use crate::plan::backup::run::Invoker;
 use crate::plan::backup::status::{host_is_over, label, member_is_over};
-use crate::plan::backup::{act, hooks, too_large};
-use crate::plan::run::hooks::{Moment, failure};
+use crate::plan::backup::{act, too_large};
+use crate::plan::effects::Stop;
 use crate::plan::run::hosts::{HostSet, TargetKind, display};
 use crate::plan::run::{conditions, duration};
+use crate::plan::seen::job_status::JobState;
 use crate::plan::seen::target::{Target, TargetSeen};
 use crate::plan::systems::application;
 use crate::plan::systems::application::found::Way;
@@ -25,7 +24,6 @@ use crate::plan::work::retry;
 pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, ground: &Ground) -> bool {
     for index in 0..pass.now.targets.len() {
         if member_is_over(&pass.now.targets[index]) {
-            hooks::post(pass, index, None, true);
             continue;
         }
         let earlier = &pass.now.targets[..index];
@@ -46,14 +44,13 @@ pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, ground: &Ground) -> bool 
                 );
                 continue;
             }
-            let is_settled = |t: &BackupTargetStatus| member_is_over(t) && hooks::is_settled(t);
-            if !earlier.iter().all(is_settled) {
+            if !earlier.iter().all(member_is_over) {
                 continue;
             }
         }
         member(pass, invoker, index, ground);
     }
-    pass.now.targets.iter().all(|t| member_is_over(t) && hooks::is_settled(t))
+    pass.now.targets.iter().all(member_is_over)
 }
 
 /// Hosts that have a new snapshot, each with the path of the snapshot.
@@ -91,8 +88,8 @@ pub fn own(pass: &Pass<'_>, done: Vec<(String, String)>) -> (BTreeMap<String, Ve
 /// Ends a running session. Its invoker was changed or deleted, so its data would be stored under names and in a place
 /// that are no longer requested; or its status cannot be written.
 pub fn give_up(pass: &mut Pass<'_>, why: &str, text: &str) {
-    pass.early = true;
-    pass.stop_work();
+    let running = pass.seen.jobs.iter().filter(|j| !j.deleting && matches!(j.state, JobState::Active { .. }));
+    pass.plan.stop_jobs.extend(running.map(Stop::of));
     for status in pass.now.targets.iter_mut().filter(|t| !member_is_over(t)) {
         status.phase = Some(BackupTargetPhase::Failed);
         for host in status.stats.iter_mut().filter(|h| !host_is_over(h)) {
@@ -120,17 +117,12 @@ fn member(pass: &mut Pass<'_>, invoker: &Invoker, index: usize, ground: &Ground)
             pass.plan.look_again(left);
         }
     }
-    let late = act::is_late(pass, index);
-    if late || hooks::pre(pass, index) {
-        for host in 0..pass.now.targets[index].stats.len() {
-            act::back_up(pass, spec, target, index, host, ground);
-        }
+    for host in 0..pass.now.targets[index].stats.len() {
+        act::back_up(pass, spec, target, index, host, ground);
     }
-    let is_done = |pass: &Pass<'_>| pass.now.targets[index].stats.iter().all(host_is_over);
-    if is_done(pass) && hooks::stop_pre(pass, Some(index)) && hooks::post(pass, index, None, true) {
-        let status = &mut pass.now.targets[index];
+    let status = &mut pass.now.targets[index];
+    if status.stats.iter().all(host_is_over) {
         let failed = status.stats.iter().any(|h| h.phase == Some(BackupHostPhase::Failed));
-        let failed = failed || failure(&status.hooks, Moment::PostBackup).is_some();
         status.phase = Some(if failed { BackupTargetPhase::Failed } else { BackupTargetPhase::Succeeded });
     }
 }

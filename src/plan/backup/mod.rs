@@ -8,7 +8,6 @@
 mod act;
 mod conclude;
 pub mod exclusive;
-pub mod hooks;
 pub mod invoker;
 mod maintain;
 mod members;
@@ -28,7 +27,7 @@ mod too_large;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
+use crate::api::backup_session::{BackupPhase, BackupTargetStatus};
 use crate::api::to_json;
 use crate::names::{condition, reason};
 use crate::plan::backup::pass::{Ground, LOOK_FOR_MISSING, Pass};
@@ -39,7 +38,7 @@ use crate::plan::repository::preconditions;
 use crate::plan::repository::preconditions::NoGround;
 use crate::plan::repository::slots::Gate;
 use crate::plan::run::{conditions, duration, size};
-use crate::plan::seen::job_status;
+use crate::plan::seen::job_status::JobSeen;
 use crate::plan::seen::surroundings::Surroundings;
 use crate::plan::setup::Setup;
 use crate::plan::systems::restic;
@@ -66,16 +65,12 @@ pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp)
         expired: false,
         gate,
         grant: None,
-        hook_grants: vec![],
         ended: false,
-        no_retry: false,
-        early: false,
         plan: Plan::nothing(),
     };
     let over = is_over(run.state.phase);
-    if run.id.deleting {
-        teardown::leave(&mut pass);
-    } else if over && run.id.held {
+    if run.id.deleting || (over && run.id.held) {
+        // Running Jobs are deleted with the session that owns them. Their rights are removed first.
         pass.release();
     } else if over {
         // A cancel after the end has no effect. Clients that compare generations must not wait forever.
@@ -83,8 +78,6 @@ pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp)
         if has_retry_due(&run.state) {
             pass.follow();
         }
-    } else if run.state.run.as_ref().is_some_and(|r| r.ending.is_some()) {
-        conclude::follow(&mut pass);
     } else if run.canceled && !size::was_refused(&run.state.conditions) {
         teardown::cancel(&mut pass);
     } else {
@@ -102,8 +95,10 @@ impl Pass<'_> {
             return self.break_off(&format!("{} was {how}", self.run.invoker_label));
         }
         if size::was_refused(&self.now.conditions) {
-            self.no_retry = true;
-            return members::give_up(self, reason::RUN_TOO_LARGE, size::REFUSED);
+            members::give_up(self, reason::RUN_TOO_LARGE, size::REFUSED);
+            // Only a change of the manifest helps.
+            self.now.next_retry = None;
+            return;
         }
         if let Some(refusal) = &self.run.refusal {
             return conclude::refuse(self, &refusal.message.clone());
@@ -131,9 +126,11 @@ impl Pass<'_> {
             Ok(access) => access,
             Err(NoGround::Refused(failure) | NoGround::Denied(failure)) => {
                 self.ended = true;
-                self.stop_work();
-                self.no_retry = true;
-                return conclude::end(self, BackupPhase::Failed, &failure.reason, &failure.message);
+                self.seen.jobs.iter().filter(|j| j.is_active()).for_each(|j| self.plan.stop(Some(j)));
+                conclude::end(self, BackupPhase::Failed, &failure.reason, &failure.message);
+                // Only a change of a manifest helps.
+                self.now.next_retry = None;
+                return;
             }
             Err(NoGround::Waiting(text)) if self.expired => {
                 return conclude::end(self, BackupPhase::Failed, reason::DEADLINE_EXCEEDED, &text);
@@ -147,15 +144,14 @@ impl Pass<'_> {
             }
         };
         let run = self.now.run.get_or_insert_with(Default::default);
-        if run.spec_hash.is_none() {
-            run.hooks_hash = invoker.hooks_hash();
-        }
         run.spec_hash.get_or_insert_with(|| invoker.hash());
         if let Some(text) = too_large::refusal(self, invoker) {
-            self.stop_work();
+            self.seen.jobs.iter().filter(|j| j.is_active()).for_each(|j| self.plan.stop(Some(j)));
             self.now.targets.iter_mut().for_each(|t| t.stats.clear());
-            self.no_retry = true;
-            return conclude::end(self, BackupPhase::Failed, reason::RUN_TOO_LARGE, &text);
+            conclude::end(self, BackupPhase::Failed, reason::RUN_TOO_LARGE, &text);
+            // Only a change of the manifest helps.
+            self.now.next_retry = None;
+            return;
         }
         self.plan.renew(&self.seen.jobs, &self.seen.defaults());
         let ground = self.stand_on(invoker, access);
@@ -187,13 +183,6 @@ impl Pass<'_> {
         }
         if self.is_moved(&ground.access) {
             return self.break_off(&format!("The backend of Repository {} was changed", ground.access.display));
-        }
-        if let Some((why, text)) = hooks::refusal(self) {
-            hooks::skip_all(self);
-            return conclude::end(self, BackupPhase::Failed, &why, &format!("No member was backed up: {text}"));
-        }
-        if !self.expired && !hooks::before_all(self) {
-            return conclude::stand(self);
         }
         if !members::advance(self, invoker, &ground) {
             return conclude::stand(self);
@@ -253,47 +242,35 @@ impl Pass<'_> {
 
     fn finish(mut self) -> Plan {
         let written = self.run.state.run.clone().unwrap_or_default();
-        let makes = self.plan.jobs.iter().any(job_status::takes_slot);
-        let works = makes || self.seen.jobs.iter().any(|j| j.is_active() && !j.is_hook());
-        let mut wanted = std::mem::take(&mut self.hook_grants);
-        wanted.extend(self.grant.take().filter(|_| makes));
-        let hooks = hooks::unfinished(&self.now);
         let rights = Rights {
-            wanted,
+            wanted: self.grant.take(),
             announced: &written.grants,
-            at_work: !self.ended && works,
-            hooks: &hooks,
+            at_work: !self.ended && self.seen.jobs.iter().any(JobSeen::is_active),
             refused: self.seen.refused_revoke.as_ref(),
             give_up: rbac::give_up(written.completion_time.map(|t| t.0), self.run.id.deleted, self.at),
         };
         let settled = rights.settle(&mut self.plan);
-        // A session that is deleted runs its hooks first.
-        let has_hooks = !is_over(self.now.phase) && hooks::is_any(&self.now);
-        if !((written.grants.is_empty() && !has_hooks) || self.run.id.held || self.run.id.deleting) {
-            // The finalizer was removed from a session that has rights in another namespace, or hooks.
+        if !(written.grants.is_empty() || self.run.id.held || self.run.id.deleting) {
+            // The finalizer was removed from a session that has rights in another namespace.
             return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
         }
-        if let Settled::Gone(over) = &settled {
-            self.now.run.iter_mut().for_each(|r| r.grants.retain(|g| !over.contains(g)));
+        if settled == Settled::Gone {
+            self.now.run.iter_mut().for_each(|r| r.grants.clear());
         }
-        if let Settled::Announce(grants) = settled {
+        if let Settled::Announce(grant) = settled {
             if !self.run.id.held {
                 // The finalizer stays until the rights are revoked.
                 return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
             }
             // Everything else waits until the grant is written to status.
             let mut announced = self.run.state.clone();
-            announced.run.get_or_insert_default().grants.extend(grants);
+            announced.run.get_or_insert_default().grants.push(grant);
             return Plan { status: Some(to_json(&announced)), again: true, ..Plan::nothing() };
         }
         self.warn_of_missing();
         size::bound_backup(&mut self.now);
-        // The status of a session that is being deleted is no longer written, but for its hooks, which run once.
-        let hooks_of = |s: &BackupSessionStatus| {
-            s.targets.iter().flat_map(|t| t.hooks.clone()).chain(s.hooks.clone()).collect::<Vec<_>>()
-        };
-        let writes = !self.run.id.deleting || hooks_of(&self.now) != hooks_of(&self.run.state);
-        if self.now != self.run.state && writes {
+        // The status of a session that is being deleted is no longer written.
+        if self.now != self.run.state && !self.run.id.deleting {
             self.plan.status = Some(to_json(&self.now));
         }
         self.plan.release(&self.seen.jobs);

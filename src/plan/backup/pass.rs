@@ -44,14 +44,8 @@ pub(super) struct Pass<'a> {
     pub gate: Gate,
     /// Grant that new Jobs need to read the Secret of another namespace.
     pub grant: Option<Grant>,
-    /// Grants that new Jobs of hooks need.
-    pub hook_grants: Vec<Grant>,
     /// No Job of the session shall run any more, so the rights are removed before the Jobs.
     pub ended: bool,
-    /// A retry of the session would be of no use: only a change of a manifest helps.
-    pub no_retry: bool,
-    /// The session is being ended early: it is canceled or broken off.
-    pub early: bool,
     pub plan: Plan,
 }
 
@@ -113,16 +107,6 @@ impl<'a> Pass<'a> {
                 JobParts { key, attempt, deaths, runtime, temp_dir, needs, seconds_left, ..JobParts::default() },
             )
         })
-    }
-
-    /// Stops every active Job that is not a hook. True while there is one.
-    pub fn stop_work(&mut self) -> bool {
-        let mut active = false;
-        for job in self.seen.jobs.iter().filter(|j| j.is_active() && !j.is_hook()) {
-            active = true;
-            self.plan.stop(Some(job));
-        }
-        active
     }
 
     /// Removes the finalizer, after the rights are revoked.

@@ -1,11 +1,8 @@
 //! A backup as the plan sees it: a BackupConfiguration is a batch of one.
 
-use serde_json::{Value, json};
-
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::BackupSessionStatus;
 use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig, TargetRef};
-use crate::api::hooks::BackupHooks;
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
 use crate::names::hash_of;
@@ -59,8 +56,6 @@ pub struct Invoker {
     pub time_out: Option<String>,
     /// Settings of Jobs that belong to no member.
     pub runtime: Option<RuntimeSettings>,
-    /// Hooks of the whole session.
-    pub hooks: Option<BackupHooks>,
 }
 
 impl Invoker {
@@ -69,20 +64,9 @@ impl Invoker {
         self.members.first()?.target.as_ref()?.ref_.as_ref()
     }
 
-    /// Hash of its hooks, with what they act on and the settings of their Jobs; `None` without hooks.
-    pub fn hooks_hash(&self) -> Option<String> {
-        let of_member = |m: &BackupMember| {
-            let target = m.target.as_ref().and_then(|t| t.ref_.as_ref());
-            m.hooks.as_ref().map(|hooks| json!([hooks, target, m.runtime_settings]))
-        };
-        let all: Vec<Option<Value>> = self.members.iter().map(of_member).collect();
-        let is_any = self.hooks.is_some() || all.iter().any(Option::is_some);
-        is_any.then(|| hash_of(&[&json!([self.hooks, self.runtime, all]).to_string()]))
-    }
-
     /// Hash of what a session is planned from; retention and times may change while it runs.
     pub fn hash(&self) -> String {
-        let what = json!([to_json(&self.repository), to_json(&self.members)]);
+        let what = serde_json::json!([to_json(&self.repository), to_json(&self.members)]);
         hash_of(&[&what.to_string(), &self.sequential.to_string(), &self.stop.to_string()])
     }
 }

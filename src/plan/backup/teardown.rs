@@ -13,7 +13,7 @@ use crate::names::{condition, reason};
 use crate::plan::backup::act::{key, read};
 use crate::plan::backup::pass::Pass;
 use crate::plan::backup::status::host_is_over;
-use crate::plan::backup::{conclude, hooks, status, summary};
+use crate::plan::backup::{conclude, status, summary};
 use crate::plan::run::conditions;
 use crate::plan::seen::job_status::{JobSeen, JobState};
 use crate::plan::work::retry;
@@ -23,20 +23,16 @@ use crate::text::hosts as count_of;
 /// Decides what to do about a canceled session. No retry session follows it.
 pub fn cancel(pass: &mut Pass<'_>) {
     pass.now.observed_generation = pass.run.id.generation;
-    (pass.early, pass.no_retry) = (true, true);
     take_answers(pass);
     if is_done(pass) {
         // The cancel came too late: only the last answer is left to be read.
         conditions::remove(&mut pass.now.conditions, condition::CANCELED);
-        (pass.early, pass.no_retry) = (false, false);
         return pass.step();
     }
     let at = pass.at;
-    let mut active = pass.stop_work();
-    for index in 0..pass.now.targets.len() {
-        active |= !hooks::stop_pre(pass, Some(index));
-    }
-    if active | !hooks::stop_pre(pass, None) {
+    let active: Vec<&JobSeen> = pass.seen.jobs.iter().filter(|j| j.is_active()).collect();
+    if !active.is_empty() {
+        active.iter().for_each(|j| pass.plan.stop(Some(j)));
         pass.plan.look_again(LOOK_AT_RUNNING);
         let text = "Canceling: Jobs are being stopped.";
         conditions::set(&mut pass.now.conditions, condition::CANCELED, false, reason::CANCELING, text, at);
@@ -46,17 +42,7 @@ pub fn cancel(pass: &mut Pass<'_>) {
     let text = text(&pass.now.targets);
     conditions::set(&mut pass.now.conditions, condition::CANCELED, true, reason::CANCELED, &text, at);
     conclude::end(pass, BackupPhase::Failed, reason::CANCELED, &text);
-}
-
-/// Ends a session that is deleted: hooks that are due run, then its rights are removed. Its Jobs are deleted with it.
-pub fn leave(pass: &mut Pass<'_>) {
-    let due = pass.run.id.held && hooks::is_any(&pass.now);
-    if due && pass.stop_work() {
-        return pass.plan.look_again(LOOK_AT_RUNNING);
-    }
-    if !due || hooks::finish(pass, Some("The session was deleted."), false) {
-        pass.release();
-    }
+    pass.now.next_retry = None;
 }
 
 /// Whether every host is over and the last Job has ended by itself, so that only its answer is left to be read.

@@ -4,7 +4,6 @@ mod applications;
 mod canceled;
 mod defaults;
 mod elsewhere;
-mod hooks;
 mod large;
 mod maintenance;
 mod place;

@@ -1,13 +1,12 @@
 //! Computes the run's phase, conditions and summary from its members.
 
 use crate::api::restore_batch::RestoreMemberStatus;
-use crate::api::restore_session::{Ending, HostPhase, MemberPhase, QuiesceState, RestorePhase};
+use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
+use crate::plan::restore::conflicts;
 use crate::plan::restore::pass::Pass;
 use crate::plan::restore::status::{is_broken, is_started, member_is_over, member_label};
-use crate::plan::restore::{conflicts, hooks};
 use crate::plan::run::conditions::Health;
-use crate::plan::run::hooks::{Moment, failure as failure_of_hook};
 use crate::plan::run::{conditions, duration};
 use crate::plan::seen::job_status::{JobSeen, STOP_PATIENCE};
 use crate::text;
@@ -68,46 +67,8 @@ pub fn wait_loudly(pass: &mut Pass<'_>, text: &str) {
     wait(pass, text);
 }
 
-/// Ends the run, after its hooks. An invalid run has none.
+/// Ends the run.
 pub fn end(pass: &mut Pass<'_>, phase: RestorePhase, why: &str, text: &str) {
-    if phase == RestorePhase::Invalid {
-        return close(pass, phase, why, text);
-    }
-    let succeeded = phase == RestorePhase::Succeeded;
-    let (reason, message) = (why.to_owned(), text::message(text));
-    let by_itself = !pass.run.is_leaving();
-    pass.now.run.ending = Some(Ending { succeeded, reason, message, retry: false, by_itself });
-    follow(pass);
-}
-
-/// Runs the hooks after a run whose result is known, and ends it.
-pub fn follow(pass: &mut Pass<'_>) {
-    let Some(ending) = pass.now.run.ending.clone() else { return };
-    let error = (!ending.succeeded).then_some(ending.message.as_str());
-    // What is still looked up has no use any more.
-    pass.stop_work();
-    if !hooks::finish(pass, error, ending.by_itself) {
-        pass.now.phase = Some(RestorePhase::Running);
-        let (why, text) = hooks::standing(pass).unwrap_or((reason::RUNNING.to_owned(), String::new()));
-        return say(pass, Health::Reconciling, &why, &format!("{text} Then: {}", ending.message));
-    }
-    pass.now.run.ending = None;
-    match hooks::worst(pass) {
-        Some((why, text)) if ending.succeeded => {
-            let text = format!("{} But the {text}", ending.message);
-            close(pass, RestorePhase::Failed, &why, &text);
-        }
-        worst => {
-            let also = worst.map(|(_, text)| format!(" Also, the {text}")).unwrap_or_default();
-            let also =
-                if ending.message.contains(also.trim_start_matches(" Also, the ")) { String::new() } else { also };
-            let phase = if ending.succeeded { RestorePhase::Succeeded } else { RestorePhase::Failed };
-            close(pass, phase, &ending.reason, &format!("{}{also}", ending.message));
-        }
-    }
-}
-
-fn close(pass: &mut Pass<'_>, phase: RestorePhase, why: &str, text: &str) {
     let at = pass.at;
     pass.now.phase = Some(phase);
     pass.now.observed_generation = pass.run.id.generation;
@@ -179,7 +140,6 @@ fn failure(pass: &Pass<'_>, index: usize) -> String {
 fn why(pass: &Pass<'_>, index: usize) -> String {
     let member = &pass.now.members[index];
     let host = member.stats.iter().find(|h| h.phase == Some(HostPhase::Failed)).and_then(|h| h.reason.clone());
-    let host = host.or_else(|| failure_of_hook(&member.hooks, Moment::PostRestore).map(|(why, _)| why));
     let refused =
         member.conditions.iter().find(|c| c.type_ == condition::RESTORE_EXECUTOR_ENSURED && c.status == "False");
     host.or_else(|| refused?.reason.clone()).unwrap_or_else(|| {
@@ -222,9 +182,6 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
     if let Some(step) = pass.now.run.steps.iter().find(|s| s.message.is_some()) {
         let text = step.message.clone().unwrap_or_default();
         return (step.reason.clone().unwrap_or_default(), format!("Preflight, attempt {}: {text}", step.attempt));
-    }
-    if let Some(standing) = hooks::standing(pass) {
-        return standing;
     }
     let total = pass.now.members.len();
     let done = count(pass, MemberPhase::Succeeded);

@@ -7,7 +7,7 @@
 use crate::api::restore_session::RestorePhase;
 use crate::plan::restore::pass::Pass;
 use crate::plan::restore::run::RestoreRun;
-use crate::plan::restore::status::{has_begun, member_is_over};
+use crate::plan::restore::status::{is_started, member_is_over};
 use crate::plan::run::hosts::{display, target_key};
 use crate::plan::seen::job_status;
 use crate::plan::seen::surroundings::Rival;
@@ -27,7 +27,7 @@ pub fn of(other: &RestoreRun) -> Vec<Rival> {
     let unfinished = targets.iter().enumerate().filter(|(i, _)| member(*i).is_none_or(|m| !member_is_over(m.phase)));
     unfinished
         .filter_map(|(i, target)| {
-            let begun = member(i).is_some_and(has_begun);
+            let begun = member(i).is_some_and(is_started);
             (begun || about_to_begin).then_some(())?;
             let order = (other.id.created, other.id.uid.clone());
             let reference = target.clone()?;

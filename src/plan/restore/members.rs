@@ -9,8 +9,8 @@ use crate::names::{condition, reason};
 use crate::plan::restore::pass::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_late};
 use crate::plan::restore::pin::PREFLIGHT;
 use crate::plan::restore::quiesce::{held_up, waits_for_controller};
-use crate::plan::restore::status::{close, fail_member, has_begun, is_over, is_started, member_is_over, member_label};
-use crate::plan::restore::{act, conflicts, extraneous, hooks, pin, provision, stages, status};
+use crate::plan::restore::status::{close, fail_member, is_over, is_started, member_is_over, member_label};
+use crate::plan::restore::{act, conflicts, extraneous, pin, provision, stages, status};
 use crate::plan::run::{conditions, duration};
 use crate::plan::seen::job_status::{JobSeen, JobState};
 use crate::plan::work::retry;
@@ -19,14 +19,13 @@ use crate::plan::work::retry;
 /// members that were begun are read, and their workloads are scaled back.
 pub fn advance(pass: &mut Pass<'_>, ground: Result<&Ground, &str>) {
     let settled = pin::is_settled(pass);
-    let started = pass.now.members.iter().any(has_begun);
+    let started = pass.now.members.iter().any(is_started);
     for index in 0..pass.now.members.len() {
         settle_preflight(pass, index);
     }
     extraneous::refuse_shared(pass);
     for index in 0..pass.now.members.len() {
         if member_is_over(pass.now.members[index].phase) {
-            hooks::post(pass, index, None, true);
             continue;
         }
         if pass.run.sequential && !may_follow(pass, index, settled, started) {
@@ -35,12 +34,11 @@ pub fn advance(pass: &mut Pass<'_>, ground: Result<&Ground, &str>) {
         let ground = ground.and_then(|g| g.for_member(pass, index).map(|()| g));
         if is_late(pass, index) {
             run_out(pass, index, ground.err());
-        } else if has_begun(&pass.now.members[index]) {
+        } else if is_started(&pass.now.members[index]) {
             restore(pass, index, ground.ok());
         } else if may_begin(pass, index, ground.is_ok()) {
             match conflicts::ahead(pass, index) {
-                None if hooks::before_all(pass) => restore(pass, index, ground.ok()),
-                None => pass.now.members[index].message = Some("The preRestore hook of the batch runs.".to_owned()),
+                None => restore(pass, index, ground.ok()),
                 Some(text) => {
                     pass.now.members[index].message = Some(text);
                     pass.plan.look_again(LOOK_FOR_MISSING);
@@ -110,7 +108,7 @@ fn may_follow(pass: &mut Pass<'_>, index: usize, settled: bool, started: bool) -
     if pass.run.stop
         && let Some(failed) = blocker
     {
-        if !has_begun(&pass.now.members[index]) {
+        if !is_started(&pass.now.members[index]) {
             let first = pass.now.members.iter().position(|m| m.phase == Some(MemberPhase::Failed)).unwrap_or(failed);
             let who = member_label(first, &pass.now.members[first]);
             let status = &mut pass.now.members[index];
@@ -120,7 +118,7 @@ fn may_follow(pass: &mut Pass<'_>, index: usize, settled: bool, started: bool) -
         }
         return true;
     }
-    let earlier_over = pass.now.members[..index].iter().all(|m| member_is_over(m.phase) && hooks::is_settled(m));
+    let earlier_over = pass.now.members[..index].iter().all(|m| member_is_over(m.phase));
     if pass.expired {
         return earlier_over;
     }
@@ -145,7 +143,7 @@ fn restore(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) {
 /// Ends a member after the deadline: reads finished Jobs, stops active Jobs, scales back, and fails hosts that are not
 /// over.
 fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
-    let started = has_begun(&pass.now.members[index]);
+    let started = is_started(&pass.now.members[index]);
     let held = pin::held(pass);
     let mut stopped = true;
     for host in 0..pass.now.members[index].stats.len() {

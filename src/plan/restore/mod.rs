@@ -17,7 +17,6 @@ mod extraneous;
 pub mod from_backup_batch;
 mod held;
 pub mod held_note;
-pub mod hooks;
 mod members;
 mod pass;
 mod pin;
@@ -39,11 +38,10 @@ mod too_large;
 mod users;
 mod workload_events;
 
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::restore_batch::{RestoreMember, RestoreMemberStatus};
-use crate::api::restore_session::{MemberPhase, RestorePhase};
+use crate::api::restore_session::RestorePhase;
 use crate::contract::{Class, Failure};
 use crate::names::{condition, reason};
 use crate::plan::effects::{FinalizerChange, Plan};
@@ -52,9 +50,10 @@ use crate::plan::repository::preconditions::NoGround;
 use crate::plan::restore::pass::{Ground, LOOK_FOR_MISSING, Pass};
 use crate::plan::restore::run::RestoreRun;
 use crate::plan::run::conditions::Health;
-use crate::plan::run::{conditions, hooks as of_hooks, limits, size};
+use crate::plan::run::{conditions, limits, size};
 use crate::plan::seen::Refusal;
 use crate::plan::seen::job_status;
+use crate::plan::seen::job_status::JobSeen;
 use crate::plan::seen::surroundings::Surroundings;
 use crate::plan::setup::Setup;
 use crate::plan::systems::restic::backend::Access;
@@ -72,8 +71,6 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
         pass.now.observed_generation = run.id.generation;
         teardown::stop_all(&mut pass);
         pass.release();
-    } else if run.state.run.ending.is_some() {
-        conclude::follow(&mut pass);
     } else if run.canceled {
         teardown::cancel(&mut pass);
     } else if run.state.is_withdrawn() {
@@ -87,8 +84,8 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     // The API server adds no finalizer to an object that is being deleted. A run that has rights in another namespace,
     // or whose workload is down, gets its finalizer back if it was removed: a client that replaces the object removes
     // every finalizer.
-    let stands = !run.state.run.grants.is_empty()
-        || (!run.is_over() && (!run.state.hooks.is_empty() || run.state.members.iter().any(status::has_begun)));
+    let stands =
+        !run.state.run.grants.is_empty() || (!run.is_over() && run.state.members.iter().any(status::is_started));
     if run.id.held || run.id.deleting {
         return plan;
     }
@@ -117,7 +114,6 @@ impl Pass<'_> {
         let too_long = || {
             let own = limits::too_long("spec.timeOut", self.run.time_out.as_deref(), longest);
             let own = own.or_else(|| self.unsupported());
-            let own = own.or_else(|| of_hooks::refused(self.run.handlers(), self.setup.hook_exec));
             // A run that began before there was a limit ends within the limit.
             own.or_else(|| self.run.members.iter().enumerate().find_map(of_member)).filter(|_| !self.has_begun())
         };
@@ -168,7 +164,7 @@ impl Pass<'_> {
                 self.plan.renew(&self.seen.jobs, &self.seen.defaults());
                 Ok(access)
             }
-            Err(NoGround::Refused(failure)) if !self.now.members.iter().any(status::has_begun) => {
+            Err(NoGround::Refused(failure)) if !self.now.members.iter().any(status::is_started) => {
                 conclude::end(self, RestorePhase::Invalid, &failure.reason, &failure.message);
                 return;
             }
@@ -188,9 +184,6 @@ impl Pass<'_> {
             self.plan.jobs.clear();
             return;
         }
-        if let Some((why, text)) = hooks::refusal(self) {
-            return self.shut(&why, &text);
-        }
         members::advance(self, ground.as_ref().map_err(String::as_str));
         conclude::conclude(self);
     }
@@ -199,7 +192,7 @@ impl Pass<'_> {
     /// becomes invalid, and goes on when the policy changes. A run that has begun is ended.
     fn keep_out(&mut self, failure: &Failure) {
         self.kept_out = true;
-        self.stop_work();
+        teardown::stop_all(self);
         if self.has_begun() {
             let text = format!("{} The run is being ended: its Jobs are stopped.", failure.message);
             conclude::say(self, Health::Reconciling, &failure.reason, &text);
@@ -208,15 +201,6 @@ impl Pass<'_> {
         } else {
             self.stay_out(failure);
         }
-    }
-
-    /// Ends a run whose hook before all members has failed. No member has begun.
-    fn shut(&mut self, why: &str, text: &str) {
-        for status in self.now.members.iter_mut().filter(|m| !status::member_is_over(m.phase)) {
-            status.phase = Some(MemberPhase::Skipped);
-            status.message = Some("Not started: the preRestore hook of the batch failed.".to_owned());
-        }
-        conclude::end(self, RestorePhase::Failed, why, &format!("No member was started: {text}"));
     }
 
     fn stay_out(&mut self, failure: &Failure) {
@@ -268,37 +252,28 @@ impl Pass<'_> {
 
     fn finish(mut self) -> Plan {
         size::bound_restore(&mut self.now.conditions, &mut self.now.members, &mut self.now.run);
-        let is_work = |job: &Job| job_status::takes_slot(job);
-        let makes = self.plan.jobs.iter().any(is_work);
-        let at_work = !self.kept_out && (makes || self.seen.jobs.iter().any(|j| j.is_active() && !j.is_hook()));
-        let mut wanted = std::mem::take(&mut self.hook_grants);
-        wanted.extend(self.grant.take().filter(|_| makes));
-        let hooks = hooks::unfinished(&self.now);
+        let at_work = !self.kept_out && self.seen.jobs.iter().any(JobSeen::is_active);
         let end = self.was.run.completion_time.as_ref().map(|t| t.0);
         let rights = Rights {
-            wanted,
+            wanted: self.grant.take(),
             announced: &self.was.run.grants,
             at_work,
-            hooks: &hooks,
             refused: self.seen.refused_revoke.as_ref(),
             give_up: rbac::give_up(end, self.run.id.deleted, self.at),
         };
         match rights.settle(&mut self.plan) {
             Settled::Keep => {}
-            Settled::Gone(over) => self.now.run.grants.retain(|g| !over.contains(g)),
-            Settled::Announce(grants) => {
+            Settled::Gone => self.now.run.grants.clear(),
+            Settled::Announce(grant) => {
                 // Everything else waits until this status is written.
                 let mut announced = self.was.clone();
-                announced.run.grants.extend(grants);
+                announced.run.grants.push(grant);
                 let status = Some(announced.document(&self.run.id.kind));
                 return Plan { status, again: true, ..Plan::nothing() };
             }
         }
-        // A session that is being deleted reports only what blocks its deletion, and its hooks, which run once.
-        let has_hooks = self.now.hooks != self.was.hooks
-            || self.now.members.iter().zip(&self.was.members).any(|(now, was)| now.hooks != was.hooks);
+        // A session that is being deleted reports only what blocks its deletion.
         let silent = self.run.id.deleting
-            && !has_hooks
             && (refused::refused(&self.now.members).is_none() || self.plan.finalizer == Some(FinalizerChange::Remove));
         if !silent {
             self.warn_of_missing();

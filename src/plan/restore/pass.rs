@@ -103,8 +103,6 @@ pub(super) struct Pass<'a> {
     pub gates: BTreeMap<String, Gate>,
     /// What new Jobs need to read the Secret of another namespace.
     pub grant: Option<Grant>,
-    /// What new Jobs of hooks need.
-    pub hook_grants: Vec<Grant>,
     /// The Repository may no longer be used, so rights are revoked before the Jobs are gone.
     pub kept_out: bool,
     pub plan: Plan,
@@ -161,7 +159,6 @@ impl<'a> Pass<'a> {
             ),
             gates: seen.rooms.iter().map(|(key, room)| (key.clone(), Gate::to(key, *room))).collect(),
             grant: None,
-            hook_grants: vec![],
             kept_out: false,
             plan: Plan::nothing(),
         }
@@ -172,9 +169,6 @@ impl<'a> Pass<'a> {
         self.now.observed_generation = self.run.id.generation;
         let start = self.now.run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
         self.now.run.id.clone_from(&self.run.id.uid);
-        if self.now.run.spec_hash.is_none() {
-            self.now.run.hooks_hash = self.run.hooks_hash();
-        }
         self.now.run.spec_hash.get_or_insert_with(|| self.run.spec_hash.clone());
         let asked = self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok());
         // A longer timeout is refused below. The limit here is for sessions that were stored before there was a limit.
@@ -203,7 +197,7 @@ impl<'a> Pass<'a> {
     /// does not count either: any user of the namespace can create one.
     pub fn has_begun(&self) -> bool {
         let tried = self.now.run.steps.iter().any(|s| s.done || s.attempt > 1);
-        tried || !self.now.hooks.is_empty() || self.now.members.iter().any(status::has_begun)
+        tried || self.now.members.iter().any(status::is_started)
     }
 
     pub fn frame(&self) -> JobFrame {
@@ -303,17 +297,6 @@ impl<'a> Pass<'a> {
 
     pub fn event(&mut self, warning: bool, reason: &str, message: &str) {
         self.plan.events.push(Event::new(warning, reason, message));
-    }
-
-    /// Stops every active Job that is not a hook. True while there is one. A hook that is to end is stopped by its own
-    /// stage, and hooks after the run are about to run.
-    pub fn stop_work(&mut self) -> bool {
-        let mut active = false;
-        for job in self.seen.jobs.iter().filter(|j| j.is_active() && !j.is_hook()) {
-            active = true;
-            self.plan.stop(Some(job));
-        }
-        active
     }
 
     /// Removes the finalizer of a run that is over, after its rights are revoked.

@@ -5,7 +5,6 @@ use kube::Resource as _;
 use serde_json::{Value, json};
 
 use crate::api::common::{Driver, OnFailure, RepositoryRef, TargetRef};
-use crate::api::hooks::{Handler, HookStatus, RestoreHooks};
 use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
 use crate::api::{Condition, RestoreBatch, RestoreSession, to_json};
@@ -31,8 +30,6 @@ pub struct RestoreRun {
     pub driver: Driver,
     /// Its members. Empty while they still have to be taken from `source`.
     pub members: Vec<RestoreMember>,
-    /// Hooks of the whole run.
-    pub hooks: Option<Box<RestoreHooks>>,
     /// BackupBatch that names the members.
     pub source: Option<BackupBatchRef>,
     /// Which backup is restored, if the rules do not say so.
@@ -59,38 +56,12 @@ impl RestoreRun {
         let order = if self.sequential { "sequential" } else { "parallel" };
         // Runs of a version that had only one driver do not have the driver in their hash.
         let order = if self.driver == Driver::Restic { order.to_owned() } else { format!("{order} {:?}", self.driver) };
-        let mut what = vec![to_json(&self.repository), to_json(&self.members), to_json(&self.source)];
-        // Runs of a version without hooks do not have them in their hash.
-        what.extend(self.hooks.as_ref().map(to_json));
+        let what = [to_json(&self.repository), to_json(&self.members), to_json(&self.source)];
         let select =
             [self.selection.as_of.as_deref(), self.selection.session.as_deref()].map(Option::unwrap_or_default);
         let stop = if self.stop { "stop" } else { "continue" };
         self.spec_hash = hash_of(&[&json!(what).to_string(), &order, stop, select[0], select[1]]);
         self
-    }
-
-    /// Hash of its hooks, with what they act on and the settings of their Jobs; `None` without hooks.
-    pub fn hooks_hash(&self) -> Option<String> {
-        let of_member = |m: &RestoreMember| {
-            let target = m.target.as_ref().and_then(|t| t.ref_.as_ref());
-            m.hooks.as_ref().map(|hooks| json!([hooks, target, m.runtime_settings]))
-        };
-        let all: Vec<Option<Value>> = self.members.iter().map(of_member).collect();
-        let is_any = self.hooks.is_some() || all.iter().any(Option::is_some);
-        is_any.then(|| hash_of(&[&json!([self.hooks, all]).to_string()]))
-    }
-
-    /// Its hooks, each with its path in the spec.
-    pub fn handlers(&self) -> Vec<(String, &Handler)> {
-        let is_session = self.id.kind == RestoreSession::kind(&());
-        let at = |i: usize| if is_session { "spec.hooks".to_owned() } else { format!("spec.members[{i}].hooks") };
-        let of_members = self.members.iter().enumerate().map(|(i, m)| (at(i), m.hooks.as_deref()));
-        let mut all = vec![];
-        for (at, hooks) in std::iter::once(("spec.hooks".to_owned(), self.hooks.as_deref())).chain(of_members) {
-            let named = hooks.into_iter().flat_map(RestoreHooks::handlers);
-            all.extend(named.map(|(name, handler)| (format!("{at}.{name}"), handler)));
-        }
-        all
     }
 
     /// Driver of a member.
@@ -168,16 +139,12 @@ pub struct RestoreState {
     pub members: Vec<RestoreMemberStatus>,
     /// What was taken from a BackupBatch.
     pub adopted: Option<Adopted>,
-    /// Hooks of the whole run.
-    pub hooks: Vec<HookStatus>,
     /// What the operator keeps track of.
     pub run: RunStatus,
 }
 
 /// Condition types that belong to a member; a RestoreSession keeps them in one list with its own.
-const MEMBER_CONDITIONS: [&str; 9] = [
-    condition::PRE_RESTORE_HOOK,
-    condition::POST_RESTORE_HOOK,
+const MEMBER_CONDITIONS: [&str; 7] = [
     condition::RESTORE_TARGET_FOUND,
     condition::CLAIMS_CREATED,
     condition::SNAPSHOTS_PINNED,
@@ -209,7 +176,6 @@ impl RestoreRun {
             repository: s.repository,
             driver: s.driver,
             members: vec![member],
-            hooks: None,
             source: None,
             selection: Selection::of(s.as_of, s.backup_session, &id.namespace),
             canceled: s.cancel == Some(true) || state.is_being_canceled(),
@@ -236,7 +202,6 @@ impl RestoreRun {
             repository: spec.repository,
             driver: spec.driver,
             members: spec.members,
-            hooks: spec.hooks,
             selection: Selection::of(spec.as_of, spec.backup_session, home),
             source: spec.backup_batch,
             canceled: spec.cancel == Some(true) || state.is_being_canceled(),
@@ -282,7 +247,6 @@ impl RestoreState {
             phase: Some(phase),
             stats: status.stats,
             quiesce: status.quiesce,
-            hooks: status.hooks,
             ..RestoreMemberStatus::default()
         };
         Self {
@@ -294,7 +258,6 @@ impl RestoreState {
             conditions,
             members: vec![member],
             adopted: None,
-            hooks: vec![],
             run: status.run.unwrap_or_default(),
         }
     }
@@ -310,7 +273,6 @@ impl RestoreState {
             conditions: status.conditions,
             members: status.members,
             adopted: status.adopted,
-            hooks: status.hooks,
             run: status.run.unwrap_or_default(),
         }
     }
@@ -328,7 +290,6 @@ impl RestoreState {
                 conditions: s.conditions,
                 members: s.members,
                 adopted: s.adopted,
-                hooks: s.hooks,
                 run: Some(s.run),
             });
         }
@@ -346,7 +307,6 @@ impl RestoreState {
             stats: member.stats,
             conditions,
             quiesce: member.quiesce,
-            hooks: member.hooks,
             run: Some(s.run),
         })
     }

@@ -4,27 +4,19 @@
 //! the two lists.
 
 use crate::plan::restore::pass::{Ground, Pass};
-use crate::plan::restore::{act, hooks, provision, quiesce, scale_back};
+use crate::plan::restore::{act, provision, quiesce, scale_back};
 
 /// One stage of a member, by index. True if it is done, so that the next stage may begin. New Jobs need the ground;
 /// without it nothing begins.
 type Stage = fn(&mut Pass<'_>, usize, Option<&Ground>) -> bool;
 
 /// From a member's turn until all of its hosts are over.
-const WAY: [Stage; 4] = [
-    |pass, member, _| hooks::pre(pass, member),
-    |pass, member, _| provision::ensure(pass, member),
-    |pass, member, _| quiesce::quiesce(pass, member),
-    act::all,
-];
+const WAY: [Stage; 3] =
+    [|pass, member, _| provision::ensure(pass, member), |pass, member, _| quiesce::quiesce(pass, member), act::all];
 
 /// After that, and whenever the run ends early: cancel, deletion, deadline, a changed spec, a Repository that is
 /// withdrawn.
-const TEARDOWN: [Stage; 3] = [
-    |pass, member, _| hooks::stop_pre(pass, Some(member)),
-    |pass, member, _| scale_back::resume(pass, member),
-    |pass, member, _| hooks::post(pass, member, None, !pass.run.is_leaving()),
-];
+const TEARDOWN: [Stage; 1] = [|pass, member, _| scale_back::resume(pass, member)];
 
 fn walk(stages: &[Stage], pass: &mut Pass<'_>, member: usize, ground: Option<&Ground>) -> bool {
     stages.iter().all(|stage| stage(pass, member, ground))

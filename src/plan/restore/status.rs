@@ -4,8 +4,6 @@ use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, MemberPhase, QuiesceState, RestorePhase};
 use crate::contract::Part;
 use crate::names::annotation;
-use crate::plan::run::hooks;
-use crate::plan::run::hooks::Moment;
 use crate::plan::run::hosts::display;
 
 /// The verb of the Jobs that restore, of every system, and the beginning of their keys.
@@ -58,11 +56,6 @@ pub fn is_started(status: &RestoreMemberStatus) -> bool {
     status.quiesce.is_some() || status.stats.iter().any(|h| h.attempt.is_some())
 }
 
-/// Whether anything was begun for the member: its data, or its hook before it.
-pub fn has_begun(status: &RestoreMemberStatus) -> bool {
-    is_started(status) || hooks::entry(&status.hooks, Moment::PreRestore).is_some()
-}
-
 /// Whether a user or another controller scaled its workload up during the restore.
 pub fn is_broken(status: &RestoreMemberStatus) -> bool {
     status.quiesce.as_ref().is_some_and(|q| q.state == QuiesceState::Broken)
@@ -83,8 +76,6 @@ pub fn close(status: &mut RestoreMemberStatus) {
             crate::text::replicas(before)
         );
         fail_member(status, &text);
-    } else if let Some((_, text)) = hooks::failure(&status.hooks, Moment::PostRestore).filter(|_| failed.is_empty()) {
-        fail_member(status, &format!("The data was restored and stays, but the {text}"));
     } else if failed.is_empty() {
         status.phase = Some(MemberPhase::Succeeded);
         status.message = None;

@@ -13,7 +13,7 @@ use crate::plan::restore::act::read;
 use crate::plan::restore::conclude::{conclude, say, upper};
 use crate::plan::restore::pass::{LOOK_AT_RUNNING, Pass};
 use crate::plan::restore::status::{close, fail_member, is_over, key, member_is_over, member_label};
-use crate::plan::restore::{conclude, extraneous, hooks, refused, stages, status};
+use crate::plan::restore::{conclude, extraneous, refused, stages, status};
 use crate::plan::run::conditions::Health;
 use crate::plan::run::{conditions, size};
 use crate::plan::seen::job_status::{JobSeen, JobState};
@@ -23,7 +23,7 @@ use crate::plan::work::retry;
 pub fn leave(pass: &mut Pass<'_>) {
     let held = pass.run.id.held || pass.run.id.held_by_stash;
     take_answers_quietly(pass);
-    if is_out(pass) && held && hooks::finish(pass, Some("The session was deleted."), false) {
+    if is_out(pass) && held {
         crate::plan::restore::conclude::given_up(pass);
         pass.release();
     }
@@ -233,7 +233,7 @@ pub fn abandon(pass: &mut Pass<'_>) {
 
 /// True when no Job of the run is active any more and every workload has its replicas.
 fn is_out(pass: &mut Pass<'_>) -> bool {
-    if pass.stop_work() {
+    if stop_all(pass) {
         pass.plan.look_again(LOOK_AT_RUNNING);
         return false;
     }

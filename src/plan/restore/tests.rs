@@ -12,7 +12,6 @@ mod extraneous;
 mod faults;
 mod held;
 mod holds_end;
-mod hooks;
 mod large;
 mod leaving;
 mod outside;

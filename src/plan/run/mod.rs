@@ -2,7 +2,6 @@
 
 pub mod conditions;
 pub mod duration;
-pub mod hooks;
 pub mod hosts;
 pub mod limits;
 pub mod missing;

@@ -189,7 +189,6 @@ impl Keep for Job {
             &["spec", "template", "spec", "volumes", "name"],
             &["spec", "template", "spec", "volumes", "persistentVolumeClaim", "claimName"],
             &["status", "conditions"],
-            &["status", "startTime"],
             &["status", "active"],
             &["status", "terminating"],
             &["status", "failed"],

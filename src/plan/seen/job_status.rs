@@ -15,7 +15,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use crate::contract::{Asked, Class, Failure, Outcome, Part, TASK_ENV};
-use crate::names::{AGENT_CONTAINER, HOOK_STEP, annotation, label, reason, volume};
+use crate::names::{AGENT_CONTAINER, annotation, label, reason, volume};
 use crate::plan::seen::job_status::pod_status::{death, held, is_dead, is_starting, lingers, phase, terminated};
 
 /// A Job of a run, as it was found.
@@ -36,8 +36,6 @@ pub struct JobSeen {
     pub given_up: bool,
     /// It has no pod yet, or a pod that its node is starting.
     pub starts: bool,
-    /// It was created suspended and is not started: it has never had a pod.
-    pub suspended: bool,
     /// Hash of the default settings that it was created with, which its session does not contain; `None` if an older
     /// operator created it.
     pub defaults: Option<String>,
@@ -84,11 +82,6 @@ impl JobSeen {
             .contains(&why)
     }
 
-    /// Whether it is the Job of a hook.
-    pub fn is_hook(&self) -> bool {
-        self.key.strip_prefix(HOOK_STEP).is_some_and(|rest| rest.starts_with('/'))
-    }
-
     /// Whether a pod of it may still run. A Job that is given up does not count.
     pub fn is_active(&self) -> bool {
         !self.given_up && (self.deleting || matches!(self.state, JobState::Active { .. }))
@@ -133,7 +126,6 @@ fn see_orphan(pod: &Pod, now: Timestamp) -> JobSeen {
         deleting: false,
         given_up: pod.metadata.deletion_timestamp.as_ref().is_some_and(|at| now.duration_since(at.0) > STOP_PATIENCE),
         starts: is_starting(pod),
-        suspended: false,
         defaults: None,
         is_stuck: false,
         lingers: lingers(pod),
@@ -174,7 +166,6 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
         deleting: stopped.is_some(),
         given_up: stopped.is_some_and(|at| now.duration_since(at) > STOP_PATIENCE),
         starts: own.iter().all(|p| is_starting(p)),
-        suspended: is_suspended(job),
         defaults: note(annotation::DEFAULTS),
         is_stuck,
         lingers: own.iter().any(|p| lingers(p)),
@@ -191,23 +182,14 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
 fn gives_place_up(job: &Job, state: &mut JobState, now: Timestamp) -> bool {
     let JobState::Active { held: Some(why) } = state else { return false };
     let age = job.creation_timestamp().map(|t| now.duration_since(t.0));
-    let has_place = takes_slot(job);
+    // A Repository's own Jobs take no slot.
+    let has_place = job.labels().get(label::SESSION_KIND).is_none_or(|kind| kind != "Repository");
     let stuck = has_place && why.reason != reason::NODE_LOST && age.is_some_and(|age| age > PLACE_PATIENCE);
     if stuck {
         let text = format!("{} It holds no slot of the Repository until it starts.", why.message);
         *why = Failure::new(why.class, &why.reason, text);
     }
     stuck
-}
-
-/// Whether a Job takes a slot of the Repository. Those of a Repository itself and those of hooks take none.
-pub fn takes_slot(job: &Job) -> bool {
-    let of_repository = job.labels().get(label::SESSION_KIND).is_some_and(|kind| kind == "Repository");
-    !of_repository && job.labels().get(label::STEP).is_none_or(|step| step != HOOK_STEP)
-}
-
-fn is_suspended(job: &Job) -> bool {
-    job.spec.as_ref().is_some_and(|s| s.suspend == Some(true))
 }
 
 /// Whether a pod was created for a Job. An owner is in the same namespace: a reference to an owner in another namespace
@@ -356,14 +338,11 @@ fn without_result(job: &Job, pods: &[&Pod], end: &End<'_>, message: Option<&str>
 
 /// Why a Job has no pod. Only events contain the rejection itself.
 fn podless(job: &Job, now: Timestamp) -> Option<Failure> {
-    // Its pod is gone already, or is not wanted yet.
-    if job.metadata.deletion_timestamp.is_some() || is_suspended(job) {
+    // Its pod is gone already.
+    if job.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    // A Job that was created suspended waits for its pod from its start.
-    let started = job.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
-    let since = started.into_iter().chain([job.creation_timestamp()?.0]).max()?;
-    let age = now.duration_since(since);
+    let age = now.duration_since(job.creation_timestamp()?.0);
     let name = job.name_any();
     (age > POD_PATIENCE).then(|| {
         Failure::new(

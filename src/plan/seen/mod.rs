@@ -3,7 +3,6 @@
 //! The controller's reads fill these types. This module neither reads nor decides.
 
 pub mod compact;
-pub mod hook_pods;
 pub mod identity;
 pub mod job_status;
 pub mod ownership;

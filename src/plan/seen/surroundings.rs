@@ -9,7 +9,6 @@ use crate::api::restore_batch::Adopted;
 use crate::api::runtime::RuntimeSettings;
 use crate::contract::{Failure, Progress};
 use crate::plan::repository::slots::queue::Room;
-use crate::plan::seen::hook_pods::HookPods;
 use crate::plan::seen::job_status::JobSeen;
 use crate::plan::seen::repository::RepositorySeen;
 use crate::plan::seen::target::TargetSeen;
@@ -75,8 +74,6 @@ pub struct Surroundings {
     pub refused_holds: BTreeMap<String, Failure>,
     /// What the API server answered a moment ago to the revocation of rights.
     pub refused_revoke: Option<Failure>,
-    /// Pods that hooks of members may act on, by the index of the member. Only those that are needed now.
-    pub hook_pods: BTreeMap<usize, HookPods>,
     /// Progress of running Jobs, by name, as far as it is known.
     pub progress: BTreeMap<String, Progress>,
 }

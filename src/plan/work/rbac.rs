@@ -1,4 +1,4 @@
-//! Grants: the rights that Jobs may need, for the time of their run or of a hook.
+//! Grants: the one right that a Job may need, for the time of its run.
 //!
 //! A grant is a Role that allows only what the Job does, a RoleBinding, and a ServiceAccount in the namespace of the
 //! run. If the user names accounts, those are bound instead. The name of a grant is derived from the run's uid and from
@@ -37,14 +37,12 @@ pub fn give_up(end: Option<Timestamp>, deleted: Option<Timestamp>, now: Timestam
 
 /// The rights of a run in one pass. Rights exist only while a Job that needs them runs.
 pub struct Rights<'a> {
-    /// What new Jobs of the plan need.
-    pub wanted: Vec<Grant>,
+    /// What its Jobs need.
+    pub wanted: Option<Grant>,
     /// Grants recorded in status. They may have been created.
     pub announced: &'a [GrantStatus],
-    /// A Job runs, or is about to be created, that is not a hook.
+    /// A Job runs.
     pub at_work: bool,
-    /// Keys of hooks that are not over.
-    pub hooks: &'a [String],
     /// What the API server answered a moment ago to the revocation of the rights.
     pub refused: Option<&'a Failure>,
     /// The rights no longer hold the run, see [`give_up`].
@@ -56,32 +54,31 @@ pub struct Rights<'a> {
 pub enum Settled {
     /// They stay.
     Keep,
-    /// These are gone once the plan is applied.
-    Gone(Vec<GrantStatus>),
-    /// These grants are written to status before anything else is done.
-    Announce(Vec<GrantStatus>),
+    /// No right is left once the plan is applied.
+    Gone,
+    /// This grant is written to status before anything else is done.
+    Announce(GrantStatus),
 }
 
 impl Rights<'_> {
     /// Grants new Jobs the rights that they need, and revokes rights that no Job needs any more.
     pub fn settle(self, plan: &mut Plan) -> Settled {
-        let new = self.wanted.iter().map(|g| &g.status).filter(|g| !self.announced.contains(g));
-        let new: Vec<GrantStatus> = new.cloned().collect();
-        if !new.is_empty() {
-            return Settled::Announce(new);
+        if !plan.jobs.is_empty() {
+            let Some(grant) = self.wanted else { return Settled::Keep };
+            if !self.announced.contains(&grant.status) {
+                return Settled::Announce(grant.status);
+            }
+            plan.grants.push(grant);
+            return Settled::Keep;
         }
-        let is_wanted = |g: &GrantStatus| self.wanted.iter().any(|w| w.status == *g);
-        let in_use = |g: &GrantStatus| g.hook.as_ref().map_or(self.at_work, |key| self.hooks.contains(key));
-        let over: Vec<GrantStatus> = self.announced.iter().filter(|g| !is_wanted(g) && !in_use(g)).cloned().collect();
-        plan.grants.extend(self.wanted);
-        if over.is_empty() {
+        if self.at_work || self.announced.is_empty() {
             return Settled::Keep;
         }
         let Some(refused) = self.refused else {
-            plan.revoke.extend_from_slice(&over);
-            return Settled::Gone(over);
+            plan.revoke.extend_from_slice(self.announced);
+            return Settled::Gone;
         };
-        let names: Vec<String> = over.iter().map(|g| format!("{}/{}", g.namespace, g.name)).collect();
+        let names: Vec<String> = self.announced.iter().map(|g| format!("{}/{}", g.namespace, g.name)).collect();
         let names = names.join(", ");
         let text = format!(
             "Role and RoleBinding {names} could not be deleted: {} Delete them, and allow the operator to delete them.",
@@ -90,7 +87,7 @@ impl Rights<'_> {
         plan.events.push(Event::new(true, reason::RIGHT_NOT_TAKEN_BACK, &text));
         if self.give_up {
             // The event names the remaining rights. The operator does not try again.
-            return Settled::Gone(over);
+            return Settled::Gone;
         }
         if plan.finalizer == Some(FinalizerChange::Remove) {
             plan.finalizer = None;
@@ -114,28 +111,7 @@ pub fn to_read<'a>(
         verbs: vec!["get".into()],
         ..PolicyRule::default()
     };
-    grant(id, "", &secret.namespace, vec![rule], settings, defaults)
-}
-
-/// A grant to run commands in one pod, for the hook with this key. `settings` are those of the hook's Job.
-pub fn to_exec(
-    id: &Identity,
-    key: &str,
-    pod: &str,
-    settings: Option<&RuntimeSettings>,
-    defaults: &RuntimeSettings,
-) -> Grant {
-    let rule = PolicyRule {
-        api_groups: Some(vec![String::new()]),
-        resources: Some(vec!["pods/exec".into()]),
-        resource_names: Some(vec![pod.to_owned()]),
-        // A command is requested with GET, because it is a WebSocket; newer API servers also require `create`.
-        verbs: vec!["create".into(), "get".into()],
-        ..PolicyRule::default()
-    };
-    let mut grant = grant(id, key, &id.namespace, vec![rule], [settings], defaults);
-    grant.status.hook = Some(key.to_owned());
-    grant
+    grant(id, &secret.namespace, vec![rule], settings, defaults)
 }
 
 /// A grant to maintain the Snapshots of a Repository's own namespace, for a Job of the Repository with these settings.
@@ -147,13 +123,12 @@ pub fn to_list(id: &Identity, settings: Option<&RuntimeSettings>, defaults: &Run
         ..PolicyRule::default()
     };
     let rules = vec![group("snapshots", &["list", "create", "patch", "delete"]), group("snapshots/status", &["patch"])];
-    grant(id, "", &id.namespace, rules, [settings], defaults)
+    grant(id, &id.namespace, rules, [settings], defaults)
 }
 
-/// A grant of `rules` in `namespace` to the Jobs of a run. With a key, it is for the hook with this key only.
+/// A grant of `rules` in `namespace` to the Jobs of a run.
 fn grant<'a>(
     id: &Identity,
-    key: &str,
     namespace: &str,
     rules: Vec<PolicyRule>,
     settings: impl IntoIterator<Item = Option<&'a RuntimeSettings>>,
@@ -162,8 +137,7 @@ fn grant<'a>(
     let accounts: BTreeSet<Option<&str>> = settings.into_iter().map(|s| job_defaults::account(s, defaults)).collect();
     let named: Vec<&str> = accounts.iter().copied().flatten().collect();
     let allowed = to_json(&rules).to_string();
-    let own: &[&str] = if key.is_empty() { &[] } else { &[key] };
-    let parts = [&[id.uid.as_str(), namespace, &allowed], named.as_slice(), own].concat();
+    let parts = [&[id.uid.as_str(), namespace, &allowed], named.as_slice()].concat();
     let name = child_name(&format!("lifeboat-{}", id.name), &parts);
     let subjects = accounts.iter().map(|account| Subject {
         kind: "ServiceAccount".into(),
@@ -190,7 +164,7 @@ fn grant<'a>(
             },
             subjects: Some(subjects),
         },
-        status: GrantStatus { namespace: namespace.to_owned(), name, hook: None },
+        status: GrantStatus { namespace: namespace.to_owned(), name },
     }
 }
 

@@ -11,14 +11,12 @@ use serde_json::{Map, Value};
 
 use crate::plan::work::job_spec::FILE_CAPABILITIES;
 
-/// A right in the namespace of the object. A user who may create pods needs none of the others but [`Right::Exec`]: the
-/// user's pods may use every Secret, ConfigMap and ServiceAccount of the namespace, and create claims.
+/// A right in the namespace of the object. A user who may create pods needs none of the others: the user's pods may use
+/// every Secret, ConfigMap and ServiceAccount of the namespace, and create claims.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Right {
     /// To create pods.
     Pods,
-    /// To run commands in running pods. The right to create pods does not include it.
-    Exec,
     /// To create PersistentVolumeClaims.
     Claims,
     /// To get a Secret.
@@ -110,21 +108,11 @@ impl Asks {
     /// A session's spec, or a member of a batch.
     fn part(&mut self, at: &str, part: &Map<String, Value>) {
         self.settings(at, part);
-        self.hooks(&format!("{at}.hooks"), part.get("hooks"));
+        self.pods(&format!("{at}.hooks"), part.get("hooks").unwrap_or(&Value::Null));
         self.claim(&format!("{at}.interimVolumeTemplate"), part.get("interimVolumeTemplate"));
         let templates = list(part.get("target").and_then(|t| t.get("volumeClaimTemplates")));
         for (i, template) in templates.iter().enumerate() {
             self.claim(&format!("{at}.target.volumeClaimTemplates[{i}]"), Some(template));
-        }
-    }
-
-    /// Hooks send requests from a Job, and run commands there or in a pod of the target.
-    fn hooks(&mut self, at: &str, hooks: Option<&Value>) {
-        self.pods(at, hooks.unwrap_or(&Value::Null));
-        for (key, hook) in map(hooks) {
-            if let Some(exec) = hook.get("exec").filter(|exec| !is_unset(exec)) {
-                self.ask(&format!("{at}.{key}.exec"), Right::Exec, exec);
-            }
         }
     }
 
@@ -385,11 +373,7 @@ mod tests {
             assert_eq!(context(value.clone()).len(), 1, "{value}");
         }
         let member = json!({ "spec": { "members": [{}, { "hooks": { "preRestore": exec } }] } });
-        let at = || "spec.members[1].hooks".to_owned();
-        let both = [(at(), Right::Pods), (format!("{}.preRestore.exec", at()), Right::Exec)];
-        assert_eq!(asks("RestoreBatch", &member), both);
-        let request = json!({ "spec": { "hooks": { "postBackup": { "httpGet": { "port": 80 } } } } });
-        assert_eq!(asks("BackupBatch", &request), [("spec.hooks".into(), Right::Pods)]);
+        assert_eq!(asks("RestoreBatch", &member), [("spec.members[1].hooks".into(), Right::Pods)]);
         let function = json!({ "spec": { "image": "x" } });
         assert_eq!(asks("Function", &function), [("spec".into(), Right::Pods)]);
         let task = json!({ "spec": { "steps": [{ "name": "f" }], "volumes": [{ "name": "v" }] } });

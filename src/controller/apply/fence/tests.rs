@@ -77,7 +77,7 @@ fn named<K: DeserializeOwned>(kind: &str, api_version: &str) -> K {
 
 /// Plans that each request one write.
 fn plans() -> Vec<(&'static str, Plan)> {
-    let right = || GrantStatus { name: "x".into(), namespace: "n".into(), hook: None };
+    let right = || GrantStatus { name: "x".into(), namespace: "n".into() };
     let grant = Grant {
         status: right(),
         account: Some(named::<ServiceAccount>("ServiceAccount", "v1")),

@@ -17,7 +17,7 @@ use crate::plan::seen::identity::Identity;
 use crate::plan::seen::repository::{RepositorySeen, Silence};
 use crate::plan::seen::surroundings::{Rival, Surroundings, Writer};
 use crate::plan::seen::target::{ClaimSeen, Target, TargetSeen};
-use crate::plan::seen::{Refusal, Seen, job_status};
+use crate::plan::seen::{Refusal, Seen};
 use crate::plan::work::pod_security::Level;
 
 /// Number of passes after which a test fails, because the session does not come to rest.
@@ -167,7 +167,6 @@ impl World {
             refused_scales: BTreeMap::new(),
             refused_holds: BTreeMap::new(),
             refused_revoke: self.refused_revoke.clone(),
-            hook_pods: BTreeMap::new(),
             room: Room { free: self.room, ahead: 16 - self.room },
             rooms: BTreeMap::new(),
             progress: self.progress.clone(),
@@ -183,8 +182,7 @@ impl World {
     pub fn pass(&mut self) -> Option<SignedDuration> {
         self.run.state = serde_json::from_value(self.status.clone()).unwrap();
         let plan = next(&self.run, &self.look(), &setup(), self.now);
-        let slots = plan.jobs.iter().filter(|j| job_status::takes_slot(j)).count();
-        assert!(slots <= self.room && (slots == 0 || !self.silent), "only what may be made");
+        assert!(plan.jobs.len() <= self.room && (plan.jobs.is_empty() || !self.silent), "only what may be made");
         let wait = plan.requeue.map(|r| SignedDuration::try_from(r).unwrap());
         // A change of the object triggers a reconcile.
         let wait = if plan.again || plan.finalizer.is_some() { Some(SignedDuration::ZERO) } else { wait };
@@ -223,12 +221,6 @@ impl World {
             self.grants.serve(job);
             self.last_task = Some(crate::plan::fake::task(job));
             self.jobs.create(job);
-        }
-        for start in &plan.starts {
-            if !self.write() {
-                return Some(SignedDuration::ZERO);
-            }
-            self.jobs.start(&start.name, &start.uid);
         }
         self.silent |= plan.unreachable && self.jobs.away;
         for new in &plan.sessions {

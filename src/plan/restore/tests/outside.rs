@@ -22,7 +22,7 @@ fn shelf() -> Workload {
 fn acts(w: &World) -> Vec<Act> {
     let act = |job: &Job| match task(job).work {
         Work::Mock(work) => work.act,
-        Work::Restic(_) | Work::Application(_) | Work::Hook(_) => None,
+        Work::Restic(_) | Work::Application(_) => None,
     };
     w.jobs.made.iter().filter_map(act).collect()
 }

@@ -20,7 +20,6 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
-use crate::api::hooks::HookPhase;
 use crate::api::restore_session::{HostPhase, RestorePhase};
 use crate::contract::Answer;
 use crate::contract::restic::Restored;
@@ -32,7 +31,6 @@ use crate::plan::restore::tests::states::cluster::{Cluster, Move, Scene};
 use crate::plan::seen::job_status::JobState;
 use crate::plan::seen::surroundings::Surroundings;
 use crate::plan::seen::target::TargetSeen;
-use crate::plan::work::once;
 
 /// What is explored.
 #[derive(Clone, Copy, Debug)]
@@ -47,23 +45,17 @@ struct Bound {
     turns: usize,
     /// `afterFailure: ScaleBack`.
     scale_back: bool,
-    /// Hooks before and after each member and the run.
-    hooks: bool,
     /// `extraneous: Delete`, and a foreign pod that may use a volume for a while, at any point.
     exact: bool,
 }
 
 impl Bound {
     const fn of(hosts: &'static [i32], sequential: bool, stop: bool, faults: usize, turns: usize) -> Self {
-        Self { hosts, sequential, stop, faults, turns, scale_back: false, hooks: false, exact: false }
+        Self { hosts, sequential, stop, faults, turns, scale_back: false, exact: false }
     }
 
     const fn scaled_back(self) -> Self {
         Self { scale_back: true, ..self }
-    }
-
-    const fn hooked(self) -> Self {
-        Self { hooks: true, ..self }
     }
 
     const fn exact(self) -> Self {
@@ -101,10 +93,6 @@ enum Fault {
     TakesSilenceForNone,
     /// A request is sent without a check whether it was sent before.
     RepeatsBlindly,
-    /// Jobs of hooks are not created suspended.
-    StartsHooksAtOnce,
-    /// A hook whose Job is gone is announced again.
-    RepeatsHooks,
 }
 
 impl Fault {
@@ -160,13 +148,6 @@ impl Fault {
                     }
                 }
             }
-            Self::RepeatsHooks => {
-                let state = &mut Rc::make_mut(run).state;
-                let all = state.members.iter_mut().flat_map(|m| &mut m.hooks).chain(&mut state.hooks);
-                for hook in all.filter(|h| once::is_missed(h, &seen.jobs)) {
-                    (hook.phase, hook.job) = (HookPhase::Announced, None);
-                }
-            }
             Self::ForgetsWorkloads => {
                 for target in &mut seen.targets {
                     let down = matches!(target, TargetSeen::Found(t) if t.replicas == 0 && t.pods.is_empty());
@@ -184,9 +165,6 @@ impl Fault {
         match self {
             Self::KeepsFinalizer if plan.finalizer == Some(FinalizerChange::Remove) => plan.finalizer = None,
             Self::NeverLooks => plan.requeue = None,
-            Self::StartsHooksAtOnce => {
-                plan.jobs.iter_mut().for_each(|job| job.spec.as_mut().unwrap().suspend = None);
-            }
             Self::SaysReady => {
                 let conditions = plan.status.as_mut().and_then(|s| s["conditions"].as_array_mut());
                 let ready = conditions.into_iter().flatten().find(|c| c["type"] == condition::READY);
@@ -309,9 +287,7 @@ fn every_run_ends(entries: &[Entry]) -> Result<(), Broken> {
 }
 
 /// What `cargo test` explores.
-const SHORT: [Bound; 15] = [
-    Bound::of(&[1], true, true, 1, 1).hooked(),
-    Bound::of(&[1, 1], true, true, 1, 0).hooked(),
+const SHORT: [Bound; 13] = [
     Bound::of(&[0], true, true, 2, 1),
     Bound::of(&[1, 0], true, true, 1, 0),
     Bound::of(&[1], true, true, 1, 1),
@@ -328,9 +304,7 @@ const SHORT: [Bound; 15] = [
 ];
 
 /// What `make states` explores.
-const FULL: [Bound; 18] = [
-    Bound::of(&[1], true, true, 2, 1).hooked(),
-    Bound::of(&[1, 1], true, false, 1, 1).hooked(),
+const FULL: [Bound; 16] = [
     Bound::of(&[0, 0], false, true, 2, 1),
     Bound::of(&[1, 0], true, true, 1, 1),
     Bound::of(&[1], true, true, 2, 2),
@@ -350,8 +324,8 @@ const FULL: [Bound; 18] = [
 ];
 
 fn tell(bound: &Bound, met: &Visited) {
-    let Bound { hosts, sequential, stop, faults, turns, scale_back, hooks, exact } = bound;
-    let after = [(*scale_back, ", ScaleBack"), (*hooks, ", hooks"), (*exact, ", Delete")];
+    let Bound { hosts, sequential, stop, faults, turns, scale_back, exact } = bound;
+    let after = [(*scale_back, ", ScaleBack"), (*exact, ", Delete")];
     let after: String = after.iter().filter(|(is, _)| *is).map(|(_, text)| *text).collect();
     let order = if *sequential { "Sequential" } else { "Parallel" };
     let policy = if *stop { "Stop" } else { "Continue" };
@@ -413,8 +387,6 @@ fn the_search_finds_what_is_broken_on_purpose() {
         (Fault::OverlooksVisitors, one.exact(), "for a restore that waits for others"),
         (Fault::TakesSilenceForNone, one.exact(), "does not say what was deleted"),
         (Fault::RepeatsBlindly, outside, "a request is made again that was not looked up"),
-        (Fault::StartsHooksAtOnce, one.hooked(), "a hook runs, and status does not say which Job runs it"),
-        (Fault::RepeatsHooks, one.hooked(), "a hook runs twice"),
     ] {
         let found = explore(bound, fault).map(|met| format!("{met:?}"));
         let broken = found.expect_err(&format!("{fault:?} is found"));

@@ -2,8 +2,6 @@
 //!
 //! The session is kept as a JSON document that is read again in every pass: nothing survives that is not in status.
 
-mod look;
-
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -12,6 +10,8 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::api::common::TargetRef;
+use crate::api::target::RestoreTarget;
 use crate::contract::{Class, Failure};
 use crate::names::FINALIZER;
 use crate::plan::effects::{Event, FinalizerChange, Plan, Stop};
@@ -20,14 +20,14 @@ use crate::plan::repository::slots::queue::Room;
 use crate::plan::restore::rounds::Rounds;
 use crate::plan::restore::run::RestoreRun;
 use crate::plan::restore::tests::document::Document;
-use crate::plan::restore::tests::workload::{Workload, member, target};
-use crate::plan::restore::next;
-use crate::plan::seen::hook_pods::HookPods;
+use crate::plan::restore::tests::workload::{Workload, look_at, member, target, workload_of};
+use crate::plan::restore::{next, pvc_templates};
 use crate::plan::seen::job_status::{JobSeen, JobState};
-use crate::plan::seen::surroundings::{Rival, Writer};
-use crate::plan::seen::target::PodSeen;
-use crate::plan::seen::{Refusal, job_status};
-use crate::plan::setup::Setup;
+use crate::plan::seen::pvc::Made;
+use crate::plan::seen::repository::{RepositorySeen, Silence};
+use crate::plan::seen::surroundings::{Rival, Surroundings, Writer};
+use crate::plan::seen::target::{ClaimSeen, PodSeen, Target, TargetSeen};
+use crate::plan::seen::{Refusal, Seen, job_status};
 use crate::plan::work::pod_security::Level;
 
 /// Number of passes after which a test fails, as the world does not come to rest: ten minutes at one per second.
@@ -89,10 +89,6 @@ pub struct World {
     pub writers: Vec<Writer>,
     /// Why the session is not valid.
     pub refusal: Option<Refusal>,
-    /// Pods that hooks of members may act on.
-    pub hook_pods: Option<HookPods>,
-    /// Commands of hooks are run.
-    pub hook_exec: bool,
     /// Events published, by reason.
     pub events: Vec<String>,
     refused: BTreeMap<String, Failure>,
@@ -180,8 +176,6 @@ impl World {
             told: vec![],
             refused_revoke: None,
             refuses_revokes: false,
-            hook_pods: None,
-            hook_exec: true,
             events: vec![],
             rounds: Rounds::default(),
             again: 0,
@@ -197,11 +191,79 @@ impl World {
         (w.from..w.until).contains(&self.passes)
     }
 
+    fn room(&self) -> Room {
+        if self.busy.contains(&self.passes) { Room { free: 0, ahead: 16 } } else { Room { free: 2, ahead: 14 } }
+    }
+
+    fn look(&self) -> Surroundings {
+        let policy = self.policies.iter().rev().find(|(from, _)| *from <= self.passes).map(|(_, policy)| policy);
+        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
+            "usagePolicy": policy });
+        let silence = || Silence { since: self.now, message: "It is away.".into() };
+        let found = RepositorySeen {
+            spec: serde_json::from_value(spec).unwrap(),
+            first_backup: None,
+            known: false,
+            secret: Seen::Found(()),
+            labels: Seen::Missing,
+            unreachable: self.silent.then(silence),
+            not_ready: None,
+        };
+        let there = self.repository && self.passes < self.repository_until;
+        Surroundings {
+            refusal: self.refusal.clone(),
+            source: self.source(),
+            repository: if there { Seen::Found(found) } else { Seen::Missing },
+            targets: self.targets(),
+            pod_security: self.pod_security,
+            job_defaults: self.job_defaults.clone(),
+            jobs: self.jobs.seen().into_iter().chain(self.refused_jobs.clone()).collect(),
+            room: self.room(),
+            rooms: self.rooms.clone(),
+            rivals: self.rivals.clone(),
+            writers: self.writers.clone(),
+            refused_claims: self.refused.clone(),
+            refused_scales: self.refused_scales.clone(),
+            refused_holds: self.refused_holds.clone(),
+            refused_revoke: self.refused_revoke.clone(),
+            progress: BTreeMap::new(),
+        }
+    }
+
+    /// The targets that the run looks for. A member that names no target has a missing one.
+    fn targets(&self) -> Vec<TargetSeen> {
+        let run = self.run();
+        let seen = |t: Option<&TargetRef>| workload_of(t).map_or(TargetSeen::Missing(String::new()), |i| self.see(i));
+        let spec = |i: usize| run.members.get(i)?.target.as_ref().filter(|t| !t.volume_claim_templates.is_empty());
+        let targets = run.targets();
+        let all = targets.iter().enumerate();
+        all.map(|(i, t)| spec(i).map_or_else(|| seen(t.as_ref()), |spec| self.see_made(&run, spec))).collect()
+    }
+
+    fn see_made(&self, run: &RestoreRun, spec: &RestoreTarget) -> TargetSeen {
+        let to_make = pvc_templates::wanted(spec, &run.id);
+        let seen = |c: &PersistentVolumeClaim| ClaimSeen { exists: true, made: Made::of(c), ..ClaimSeen::default() };
+        let claims = to_make.iter().map(|w| (w.name.clone(), self.claims.get(&w.name).map(seen).unwrap_or_default()));
+        let claims = claims.collect();
+        TargetSeen::Found(Box::new(Target { display: "claims".into(), to_make, claims, ..Target::default() }))
+    }
+
+    fn see(&self, index: usize) -> TargetSeen {
+        let (w, name) = (&self.workloads[index], format!("m{index}"));
+        if self.unreadable == Some(index) {
+            return TargetSeen::Unknown("deployments.apps is forbidden".into());
+        }
+        if !self.is_there(index) {
+            return TargetSeen::Missing(name);
+        }
+        let seen = Target { autoscalers: self.autoscalers.clone(), others: self.others.clone(), ..look_at(name, w) };
+        TargetSeen::Found(Box::new(seen))
+    }
+
     pub fn decide(&self) -> Plan {
         let mut run = self.run();
         Rc::make_mut(&mut run).rounds = self.rounds.clone();
-        let setup = Setup { hook_exec: self.hook_exec, ..setup() };
-        next(&run, &self.look(), &setup, self.now)
+        next(&run, &self.look(), &setup(), self.now)
     }
 
     /// A write; false when the controller dies before it.
@@ -321,9 +383,8 @@ impl World {
                 self.claims.entry(name).or_insert_with(|| claim.clone());
             }
         }
-        let slots = plan.jobs.iter().filter(|j| job_status::takes_slot(j)).count();
-        assert!(slots == 0 || !self.silent, "nothing is begun on a store that is away");
-        assert!(slots <= self.room().free, "no more Jobs than may be");
+        assert!(plan.jobs.is_empty() || !self.silent, "nothing is begun on a store that is away");
+        assert!(plan.jobs.len() <= self.room().free, "no more Jobs than may be");
         for object in plan.grants.iter().flat_map(Grants::objects) {
             if !self.write() {
                 return false;
@@ -342,12 +403,6 @@ impl World {
                 continue;
             }
             self.jobs.create(job);
-        }
-        for start in &plan.starts {
-            if !self.write() {
-                return false;
-            }
-            self.jobs.start(&start.name, &start.uid);
         }
         if self.refused_revoke.is_some() || !self.refused_scales.is_empty() {
             // The status of this plan is not written. The next reconcile knows what was refused.

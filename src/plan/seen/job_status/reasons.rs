@@ -9,7 +9,7 @@ use crate::names::reason as r;
 use crate::text::cut;
 
 /// All reasons that drivers and agent give.
-const OF_AGENTS: [&str; 49] = [
+const OF_AGENTS: [&str; 46] = [
     r::ACCESS_DENIED,
     r::AGENT_FAILED,
     r::APPLICATION_FAILED,
@@ -23,9 +23,6 @@ const OF_AGENTS: [&str; 49] = [
     r::DUMP_INCOMPLETE,
     r::DUMP_TOO_NEW,
     r::EXTRANEOUS_NOT_DELETED,
-    r::HOOK_FAILED,
-    r::HOOK_IN_DOUBT,
-    r::HOOK_TIMED_OUT,
     r::INCOMPLETE,
     r::INVALID,
     r::LOAD_FAILED,

@@ -15,7 +15,7 @@ use crate::api::restore_batch::{RestoreBatchStatus, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, HostRestoreStats};
 use crate::contract::Work;
 use crate::contract::restic::Step;
-use crate::plan::effects::{FinalizerChange, Plan, Start, Stop};
+use crate::plan::effects::{FinalizerChange, Plan, Stop};
 use crate::plan::fake::{setup, task};
 use crate::plan::repository::slots::queue::Room;
 use crate::plan::restore::held_note::Note;
@@ -74,7 +74,7 @@ impl Made {
     fn of(job: &Job, seen: JobSeen) -> Self {
         let (exact, outside) = match task(job).work {
             Work::Restic(work) => (matches!(work.step, Step::Restore(step) if step.exact), None),
-            Work::Application(_) | Work::Hook(_) => (false, None),
+            Work::Application(_) => (false, None),
             Work::Mock(work) => (false, Some(work.act.is_some_and(|act| act.look_up))),
         };
         Self { seen: Rc::new(seen), runs: true, exact, outside }
@@ -111,8 +111,6 @@ pub struct Cluster {
     /// Extraneous entries that restores have really deleted, by key. The second number counts only those that can be
     /// known, because the Job was not deleted by a user.
     pub deleted: Rc<BTreeMap<String, (i64, i64)>>,
-    /// How often hooks have really run, by key.
-    pub ran: Rc<BTreeMap<String, usize>>,
     pub faults: usize,
     /// Number of cancel, deletion and deadline that may still come.
     pub turns: usize,
@@ -149,13 +147,6 @@ impl Scene {
         for member in world.object["spec"]["members"].as_array_mut().unwrap().iter_mut().filter(|_| bound.exact) {
             member["target"]["extraneous"] = "Delete".into();
         }
-        if bound.hooks {
-            let get = json!({ "httpGet": { "host": "a", "port": 80 } });
-            let hooks = json!({ "preRestore": get, "postRestore": get });
-            world.object["spec"]["hooks"] = hooks.clone();
-            let members = world.object["spec"]["members"].as_array_mut().unwrap();
-            members.iter_mut().for_each(|m| m["hooks"] = hooks.clone());
-        }
         let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
         let repository = RepositorySeen {
             spec: serde_json::from_value(spec).unwrap(),
@@ -186,7 +177,6 @@ impl Scene {
             done: Rc::default(),
             touched: Rc::default(),
             deleted: Rc::default(),
-            ran: Rc::default(),
             faults: bound.faults,
             turns: bound.turns,
             // A restore that deletes nothing waits for no foreign pods.
@@ -228,7 +218,6 @@ impl Cluster {
             refused_scales: [].into(),
             refused_holds: [].into(),
             refused_revoke: None,
-            hook_pods: std::collections::BTreeMap::new(),
             progress: [].into(),
         }
     }
@@ -250,7 +239,6 @@ impl Cluster {
             + plan.scales.len()
             + plan.holds.len()
             + plan.jobs.len()
-            + plan.starts.len()
             + usize::from(plan.status.is_some());
         if writes == 0 && (self.gone || (self.run.state.is_final() && !self.run.id.held)) {
             invariants::left_well(self, scene)?;
@@ -310,10 +298,7 @@ impl Cluster {
         }
         for (at, job) in self.jobs.iter().enumerate() {
             let name = || format!("{}#{}", job.seen.key, job.seen.attempt);
-            if job.runs
-                && matches!(job.seen.state, JobState::Active { .. })
-                && !(job.seen.given_up || job.seen.suspended)
-            {
+            if job.runs && matches!(job.seen.state, JobState::Active { .. }) && !job.seen.given_up {
                 ways.push((Move::End(name(), End::Ok), self.ended(at, End::Ok)));
                 let possible = |end: &End| !job.seen.deleting && fits(*end, job);
                 for end in FAULTS.into_iter().filter(|end| self.faults > 0 && possible(end)) {
@@ -434,9 +419,7 @@ impl Cluster {
             }
             for job in &plan.jobs {
                 more()?;
-                // Each Job that is created is another one.
-                let mut seen = job_status::see(job, &[], self.now);
-                seen.uid = Some(format!("{}-{}", seen.name, after.ran.len()));
+                let seen = job_status::see(job, &[], self.now);
                 if after.jobs.iter().any(|j| j.seen.name == seen.name) && scene.fault != Fault::RepeatsItself {
                     continue;
                 }
@@ -445,24 +428,10 @@ impl Cluster {
                     return Some(Err(broken));
                 }
                 let seen = &made.seen;
-                if seen.is_hook() && !seen.suspended {
-                    *Rc::make_mut(&mut after.ran).entry(seen.key.clone()).or_default() += 1;
-                }
-                if !is_preflight(seen) && !seen.is_hook() {
+                if !is_preflight(seen) {
                     *Rc::make_mut(&mut after.touched).entry(seen.key.clone()).or_default() += 1;
                 }
                 after.jobs.push(made);
-            }
-            for Start { name, .. } in &plan.starts {
-                more()?;
-                for job in after.jobs.iter_mut().filter(|j| j.seen.name == *name && j.seen.suspended) {
-                    let seen = Rc::make_mut(&mut job.seen);
-                    seen.suspended = false;
-                    *Rc::make_mut(&mut after.ran).entry(seen.key.clone()).or_default() += 1;
-                    if let Err(broken) = invariants::may_run(self, &seen.key) {
-                        return Some(Err(broken));
-                    }
-                }
             }
             if plan.finalizer == Some(FinalizerChange::Remove) {
                 more()?;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::contract::restic::{Counts, PinnedSnapshot, Pins, Restored};
-use crate::contract::{Answer, Class, Did, Failure, Found, Outcome, Part, Tallies, Tally, VERSION, hook, mock};
+use crate::contract::{Answer, Class, Did, Failure, Found, Outcome, Part, Tallies, Tally, VERSION, mock};
 use crate::names::reason;
 use crate::plan::restore::tests::states::cluster::{Cluster, Made, is_preflight};
 use crate::plan::seen::job_status::{JobSeen, JobState};
@@ -52,9 +52,6 @@ pub const FAULTS: [End; 11] = [
 
 /// Whether a Job can end like this.
 pub fn fits(end: End, job: &Made) -> bool {
-    if job.seen.is_hook() {
-        return matches!(end, End::Data | End::Died | End::Lingers | End::NeverStarts | End::ByHand);
-    }
     match end {
         End::LastData => is_preflight(&job.seen),
         End::Untouched => !is_preflight(&job.seen),
@@ -73,7 +70,6 @@ impl Cluster {
         let seen = Rc::make_mut(seen);
         let mut outcome = Outcome { version: VERSION, run, seconds: 1.0, ..Outcome::default() };
         *runs = matches!(end, End::Lingers | End::NeverStarts | End::ByHand);
-        let is_hook = seen.is_hook();
         let lost = |class, why| JobState::Lost(Failure::new(class, why, "It is lost."));
         let fails = |class, why| Some(Failure::new(class, why, "It is at fault."));
         match end {
@@ -89,7 +85,6 @@ impl Cluster {
                 outcome.untouched = true;
             }
             End::Data if is_preflight(seen) => outcome.answer = Some(answer(seen, exact, outside, end)),
-            End::Data if is_hook => outcome.failure = fails(Class::Fatal, reason::HOOK_FAILED),
             End::Data => outcome.failure = fails(Class::Data, reason::DATA_CORRUPT),
             End::Infrastructure => outcome.failure = fails(Class::Transient, reason::REPOSITORY_UNREACHABLE),
             End::Died => seen.state = lost(Class::Transient, reason::OOM_KILLED),
@@ -100,7 +95,6 @@ impl Cluster {
         let deleted = match &outcome.answer {
             Some(Answer::Did(did)) => Restored::of(&did.tallies).and_then(|r| r.deleted),
             // A Job whose pod dies may have deleted an entry before.
-            _ if is_hook => None,
             _ => (exact && matches!(end, End::Died | End::Lingers)).then_some(1),
         };
         if let Some(deleted) = deleted {
@@ -109,7 +103,7 @@ impl Cluster {
             *known += if seen.deleting { 0 } else { deleted.cast_signed() };
         }
         if outcome.answer.is_some() || outcome.failure.is_some() {
-            if end == End::Ok && !is_preflight(seen) && !is_hook {
+            if end == End::Ok && !is_preflight(seen) {
                 Rc::make_mut(&mut after.done).insert(seen.key.clone());
             }
             if end == End::Untouched
@@ -124,9 +118,6 @@ impl Cluster {
 }
 
 fn answer(seen: &JobSeen, exact: bool, outside: bool, end: End) -> Answer {
-    if seen.is_hook() {
-        return Answer::Did(Did { tallies: Tallies::default().with(hook::ACTIONS, Tally::of(1, 1)) });
-    }
     let items = |tally| Tallies::default().with(mock::ITEMS, tally);
     if !is_preflight(seen) && outside {
         return Answer::Did(Did { tallies: items(Tally::of(if end == End::Short { 6 } else { 7 }, 7)) });

@@ -1,6 +1,5 @@
 //! What must hold in every state. An error says which invariant does not hold.
 
-use crate::api::hooks::{HookPhase, HookStatus};
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::effects::Plan;
@@ -10,7 +9,6 @@ use crate::plan::restore::run::RestoreState;
 use crate::plan::restore::status::{is_over, member_is_over};
 use crate::plan::restore::tests::states::cluster::{Cluster, Made, Scaled, Scene, is_preflight, is_restored};
 use crate::plan::seen::job_status::JobState;
-use crate::plan::work::once;
 
 fn all(holds: &[(bool, &str)]) -> Result<(), String> {
     holds.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err((*what).to_owned()))
@@ -49,9 +47,6 @@ fn works(job: &Made) -> bool {
 /// Whether a Job may be created.
 pub fn may_start(cluster: &Cluster, scene: &Scene, made: &Made) -> Result<(), String> {
     let (run, job) = (&cluster.run, &made.seen);
-    if job.is_hook() {
-        return if job.suspended { Ok(()) } else { may_run(cluster, &job.key) };
-    }
     let expired = run.state.deadline.as_ref().is_some_and(|d| cluster.now >= d.0);
     all(&[
         (!run.canceled && !run.id.deleting && !expired, "a Job is made on the way out"),
@@ -73,33 +68,6 @@ pub fn may_start(cluster: &Cluster, scene: &Scene, made: &Made) -> Result<(), St
         (!(made.outside == Some(false) && acted), "a request is made again that was not looked up"),
         (made.exact == scene.bound.exact, "a Job deletes what is extraneous, or not, as nobody asked for"),
         (!(made.exact && cluster.visited[member]), "a Job that deletes begins while others use the volume"),
-    ])
-}
-
-/// Whether a hook may run now.
-pub fn may_run(cluster: &Cluster, key: &str) -> Result<(), String> {
-    let state = &cluster.run.state;
-    let parts: Vec<&str> = key.split('/').collect();
-    let (list, member) = match parts[..] {
-        [_, index, _] => {
-            let index: usize = index.parse().unwrap();
-            (&state.members[index].hooks, Some(index))
-        }
-        _ => (&state.hooks, None),
-    };
-    let is_pre = key.ends_with("preRestore");
-    let announced = list.iter().find(|h| key.ends_with(&h.name));
-    let written = |m: usize| cluster.touched.keys().any(|k| k.starts_with(&format!("restore/{m}/")));
-    let members: Vec<usize> = member.map_or_else(|| (0..cluster.workloads.len()).collect(), |m| vec![m]);
-    let works = members
-        .iter()
-        .any(|m| cluster.jobs.iter().any(|j| works(j) && cluster.host(&j.seen.key).is_some_and(|(i, _)| i == *m)));
-    all(&[
-        (cluster.ran.get(key).is_none_or(|n| *n == 0), "a hook runs twice"),
-        (announced.is_some_and(|h| h.job.is_some()), "a hook runs, and status does not say which Job runs it"),
-        (!is_pre || !members.iter().any(|m| written(*m)), "a hook before a restore runs after it"),
-        (!is_pre || members.iter().all(|m| cluster.workloads[*m] == Scaled::Up), "a workload is down before its hook"),
-        (is_pre || !works, "a hook after a restore runs beside it"),
     ])
 }
 
@@ -147,10 +115,6 @@ pub fn may_hold(cluster: &Cluster, scene: &Scene, member: usize, note: Option<&s
     ])
 }
 
-fn failed_hook(list: &[HookStatus]) -> bool {
-    list.iter().any(|h| matches!(h.phase, HookPhase::Failed | HookPhase::InDoubt))
-}
-
 /// Checks that phase, conditions and counts of a status agree.
 pub fn agree(state: &RestoreState) -> Result<(), String> {
     let is = |type_: &str| state.conditions.iter().find(|c| c.type_ == type_).map(|c| c.status == "True");
@@ -169,10 +133,7 @@ pub fn agree(state: &RestoreState) -> Result<(), String> {
         (state.run.completion_time.is_some() == over, "the time of the end is not what the phase says"),
         (!over || members.iter().all(|m| member_is_over(m.phase)), "the run is over, and a member is not"),
         (phase != Some(RestorePhase::Succeeded) || succeeded == members.len(), "Succeeded, and not every member is"),
-        (
-            phase != Some(RestorePhase::Failed) || succeeded < members.len() || failed_hook(&state.hooks),
-            "Failed, and every member succeeded",
-        ),
+        (phase != Some(RestorePhase::Failed) || succeeded < members.len(), "Failed, and every member succeeded"),
         (
             !text.contains(" members restored") || text.contains(&format!("{succeeded} of {} members", members.len())),
             "the line counts other members than there are",
@@ -189,10 +150,7 @@ pub fn agree(state: &RestoreState) -> Result<(), String> {
                 phase != Some(MemberPhase::Succeeded) || restored == hosts.len(),
                 "a member succeeded, and a host did not",
             ),
-            (
-                phase != Some(MemberPhase::Failed) || restored < hosts.len() || failed_hook(&member.hooks),
-                "a member failed, and its hosts did not",
-            ),
+            (phase != Some(MemberPhase::Failed) || restored < hosts.len(), "a member failed, and its hosts did not"),
             (phase != Some(MemberPhase::Skipped) || restored == 0, "a member was skipped, and a host was restored"),
         ])
         .map_err(|what| format!("member {index}: {what}"))?;
@@ -240,15 +198,6 @@ pub fn all_restored(cluster: &Cluster, scene: &Scene, state: &RestoreState) -> R
 /// Checks a cluster that the controller has left.
 pub fn left_well(cluster: &Cluster, scene: &Scene) -> Result<(), String> {
     let scale_back = scene.bound.scale_back;
-    for (m, member) in cluster.run.state.members.iter().enumerate().filter(|_| scene.bound.hooks) {
-        let ran = |when: &str| cluster.ran.contains_key(&format!("hook/{m}/{when}"));
-        let says = member.hooks.iter().find(|h| h.name == "postRestore").is_some_and(|h| once::may_have_run(h.phase));
-        let begun = ran("preRestore") || cluster.touched.keys().any(|k| k.starts_with(&format!("restore/{m}/")));
-        all(&[(!begun || says, "a member had begun, and its hook after it did not run")])?;
-    }
-    let ran = |when: &str| cluster.ran.contains_key(&format!("hook/{when}"));
-    let after = ran("postRestore") || !scene.bound.hooks || failed_hook(&cluster.run.state.hooks);
-    all(&[(!ran("preRestore") || after, "the run had begun, and its hook after it did not run")])?;
     // A preflight only reads: it is deleted, but not waited for.
     let runs = cluster.jobs.iter().any(|j| works(j) && !(is_preflight(&j.seen) && j.seen.deleting));
     for (m, workload) in cluster.workloads.iter().enumerate().filter(|(m, _)| !scene.workloads[*m].is_outside()) {

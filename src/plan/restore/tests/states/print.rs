@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::api::hooks::HookStatus;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::HostRestoreStats;
 use crate::contract::restic::Restored;
@@ -26,13 +25,6 @@ impl Cluster {
             (step.attempt, step.pod_deaths, step.done, step.message.is_some()).hash(&mut h);
             step.not_before.as_ref().map(|t| (t.0.as_second() - self.now.as_second()).max(0)).hash(&mut h);
         }
-        print_hooks(&state.hooks, &mut h);
-        self.ran.iter().for_each(|ran| ran.hash(&mut h));
-        (state.run.ending.as_ref().map(|e| (e.succeeded, e.by_itself)), &state.run.hooks_hash).hash(&mut h);
-        for job in self.jobs.iter().filter(|j| j.seen.is_hook()) {
-            (&job.seen.key, &job.seen.uid, job.seen.suspended).hash(&mut h);
-            print_job(job, false, &mut h);
-        }
         let current = state.run.steps.first().map_or(1, |s| s.attempt);
         for job in self.jobs.iter().filter(|j| is_preflight(&j.seen)) {
             print_job(job, job.seen.attempt < current, &mut h);
@@ -48,7 +40,6 @@ impl Cluster {
         (member.phase.map(|p| p as u8), member.message.is_some(), member.total_hosts).hash(h);
         member.quiesce.as_ref().map(|q| (q.state as u8, q.replicas)).hash(h);
         print_conditions(&member.conditions, h);
-        print_hooks(&member.hooks, h);
         // The answer of a preflight about a member that status does not have yet.
         if member.stats.is_empty() {
             self.answers(index).for_each(|(attempt, a)| (attempt, a.failure.is_some()).hash(h));
@@ -103,10 +94,6 @@ impl Cluster {
             answers.iter().filter(move |a| a.part.member == index).map(move |a| (job.seen.attempt, a))
         })
     }
-}
-
-fn print_hooks(list: &[HookStatus], h: &mut DefaultHasher) {
-    list.iter().for_each(|hook| (&hook.name, hook.phase as u8, &hook.job, hook.reason.is_some()).hash(h));
 }
 
 fn print_conditions(list: &[crate::api::Condition], h: &mut DefaultHasher) {
